@@ -1,0 +1,1 @@
+"""etinynet: real vision networks on 20-dollar microcontrollers and small FPGAs."""

@@ -1,0 +1,24 @@
+"""Fixtures of all tests: where the development data lie, and what to do where they are absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _shared_data() -> Path:
+    default = Path(__file__).parents[2] / "shared" / "data"
+    return Path(os.environ.get("ETINYNET_SHARED_DATA", default))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of development data; skips by name where absent, fails where it is required."""
+    path = _shared_data()
+    if path.is_dir():
+        return path
+    if os.environ.get("ETINYNET_REQUIRE_SHARED_DATA"):
+        pytest.fail(f"shared data are required here and absent: {path}")
+    pytest.skip("shared data absent")
