@@ -1,4 +1,4 @@
-"""Files that record where they come from: hashes, provenance, and writes that are whole or absent."""
+"""Artefact files: hashes, provenance, and writes that are whole or absent."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def write_file(path: Path, data: bytes) -> None:
             file.write(data)
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
         temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -18,7 +18,6 @@ __all__ = [
     "requantize",
     "saturate",
     "signed_range",
-    "storage_dtype",
 ]
 
 Int64Array = NDArray[np.int64]
@@ -32,18 +31,15 @@ def signed_range(bits: int) -> tuple[int, int]:
     return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
 
 
-def storage_dtype(bits: int) -> type[np.int8] | type[np.int16]:
-    """int8 up to 8 bits, int16 above: how a tensor of `bits` bits is handed to the outside."""
-    return np.int8 if bits <= 8 else np.int16
-
-
 def saturate(values: Int64Array, bits: int) -> Int64Array:
     """`values` clamped to the signed range of `bits` bits (SSAT on Arm)."""
     low, high = signed_range(bits)
     return np.clip(values, low, high)
 
 
-def multiply_add_high(accumulator: Int64Array, multiplier: Int64Array, addend: Int64Array) -> Int64Array:
+def multiply_add_high(
+    accumulator: Int64Array, multiplier: Int64Array, addend: Int64Array
+) -> Int64Array:
     """floor((addend * 2^32 + accumulator * multiplier + 2^31) / 2^32): SMMLAR on Arm.
 
     All arguments are in int32 range; so is the result where graph/check.py has passed.

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
-from etinynet.graph.arithmetic import Int64Array, requantize, storage_dtype
+from etinynet.graph.arithmetic import Int64Array, requantize
 from etinynet.graph.check import check
 from etinynet.graph.ir import Graph, Op, Tensor
 
@@ -77,7 +77,9 @@ _ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
 }
 
 
-def _run(op: Op, x: Int64Array, zero_point: int, residual: Int64Array | None, out: Tensor) -> Int64Array:
+def _run(
+    op: Op, x: Int64Array, zero_point: int, residual: Int64Array | None, out: Tensor
+) -> Int64Array:
     total = _ACCUMULATE[op.kind](x, op, zero_point)
     rule = op.requantization
     if rule is None:
@@ -96,7 +98,13 @@ def _run(op: Op, x: Int64Array, zero_point: int, residual: Int64Array | None, ou
     )
 
 
-def execute_all(graph: Graph, image: NDArray[np.int8]) -> dict[str, NDArray[np.int8] | NDArray[np.int16]]:
+def _narrow(value: Int64Array, bits: int) -> NDArray[np.int8] | NDArray[np.int16]:
+    return value.astype(np.int8) if bits <= 8 else value.astype(np.int16)
+
+
+def execute_all(
+    graph: Graph, image: NDArray[np.int8]
+) -> dict[str, NDArray[np.int8] | NDArray[np.int16]]:
     """Every tensor of `graph` for one `image`, by name, in int8 (up to 8 bits) or int16.
 
     `image` is int8 (height, width, channels), pixel minus 128. Raises GraphError if the graph is
@@ -106,16 +114,17 @@ def execute_all(graph: Graph, image: NDArray[np.int8]) -> dict[str, NDArray[np.i
     expected = graph.tensors[graph.input]
     if image.shape != expected.shape or image.dtype != np.int8:
         raise GraphError(
-            f"input {graph.input!r}: got {image.dtype} {image.shape}, allowed is int8 {expected.shape}"
+            f"input {graph.input!r}: got {image.dtype} {image.shape}, "
+            f"allowed is int8 {expected.shape}"
         )
     values: dict[str, Int64Array] = {graph.input: image.astype(np.int64)}
     for op in graph.ops:
         residual = None if op.residual is None else values[op.residual]
         zero_point = graph.tensors[op.input].zero_point
-        values[op.output] = _run(op, values[op.input], zero_point, residual, graph.tensors[op.output])
-    return {
-        name: value.astype(storage_dtype(graph.tensors[name].bits)) for name, value in values.items()
-    }
+        values[op.output] = _run(
+            op, values[op.input], zero_point, residual, graph.tensors[op.output]
+        )
+    return {name: _narrow(value, graph.tensors[name].bits) for name, value in values.items()}
 
 
 def execute(graph: Graph, image: NDArray[np.int8]) -> NDArray[np.int16]:

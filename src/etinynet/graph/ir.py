@@ -87,7 +87,12 @@ class Graph:
 
 
 def output_shape(
-    kind: str, shape: tuple[int, int, int], out_channels: int, kernel: int, stride: int, padding: int
+    kind: str,
+    shape: tuple[int, int, int],
+    out_channels: int,
+    kernel: int,
+    stride: int,
+    padding: int,
 ) -> tuple[int, int, int]:
     """Shape (height, width, channels) that an operator makes of an input of `shape`."""
     if kind in ("dense", "global_avg_pool"):

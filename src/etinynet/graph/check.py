@@ -1,0 +1,316 @@
+"""What makes a graph legal, as code: run after lowering, at loading, before every backend."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.errors import GraphError
+from etinynet.graph.arithmetic import INT32_MAX, INT32_MIN, signed_range
+from etinynet.graph.ir import KINDS, Graph, Op, Tensor, output_shape
+
+__all__ = ["accumulator_range", "check"]
+
+_C_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
+_MAX_SIDE = 4096
+_POOLS = ("max_pool", "global_avg_pool")
+
+
+def _refuse(where: str, rule: str, value: object, allowed: str) -> NoReturn:
+    raise GraphError(f"{where}: {rule} is {value!r}, allowed is {allowed}")
+
+
+def _require(good: bool, where: str, rule: str, value: object, allowed: str) -> None:
+    if not good:
+        _refuse(where, rule, value, allowed)
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    where = f"tensor {tensor.name!r}"
+    _require(
+        _NAME.fullmatch(tensor.name) is not None,
+        where,
+        "name",
+        tensor.name,
+        "letters, digits, _ and .",
+    )
+    sides = len(tensor.shape) == 3 and all(
+        type(n) is int and 1 <= n <= _MAX_SIDE for n in tensor.shape
+    )
+    _require(sides, where, "shape", tensor.shape, f"three integers of 1 to {_MAX_SIDE}")
+    _require(
+        type(tensor.bits) is int and 2 <= tensor.bits <= 16, where, "bits", tensor.bits, "2 to 16"
+    )
+    low, high = signed_range(tensor.bits)
+    inside = type(tensor.zero_point) is int and low <= tensor.zero_point <= high
+    _require(inside, where, "zero_point", tensor.zero_point, f"{low} to {high}")
+    good_scale = (
+        isinstance(tensor.scale, float) and math.isfinite(tensor.scale) and tensor.scale > 0
+    )
+    _require(good_scale, where, "scale", tensor.scale, "a finite number above 0")
+
+
+def _check_wiring(graph: Graph) -> None:
+    """Every tensor is the input or made once, before it is read; nothing is left over."""
+    _require(
+        _C_IDENTIFIER.fullmatch(graph.name) is not None,
+        "graph",
+        "name",
+        graph.name,
+        "a C identifier",
+    )
+    _require(len(graph.ops) > 0, "graph", "number of operators", 0, "at least one")
+    for name in (graph.input, graph.output):
+        _require(name in graph.tensors, "graph", "input or output", name, "a tensor of the graph")
+    made, read, op_names = {graph.input}, {graph.output}, set()
+    for op in graph.ops:
+        where = f"operator {op.name!r}"
+        _require(
+            _NAME.fullmatch(op.name) is not None, where, "name", op.name, "letters, digits, _ and ."
+        )
+        _require(op.name not in op_names, where, "name", op.name, "a name used once")
+        op_names.add(op.name)
+        for source in (op.input, op.residual):
+            if source is not None:
+                _require(
+                    source in made, where, "input", source, "a tensor made by an earlier operator"
+                )
+                read.add(source)
+        _require(op.output in graph.tensors, where, "output", op.output, "a tensor of the graph")
+        _require(op.output not in made, where, "output", op.output, "a tensor not yet made")
+        made.add(op.output)
+    _require(
+        graph.output == graph.ops[-1].output, "graph", "output", graph.output, "the last operator's"
+    )
+    for name, tensor in graph.tensors.items():
+        _require(
+            name == tensor.name,
+            f"tensor {name!r}",
+            "name",
+            tensor.name,
+            "the key it is stored under",
+        )
+        _require(
+            name in made and name in read, f"tensor {name!r}", "use", "unused", "made and read"
+        )
+
+
+def _check_ends(graph: Graph) -> None:
+    source, result = graph.tensors[graph.input], graph.tensors[graph.output]
+    _require(
+        source.bits == 8, f"tensor {source.name!r}", "bits of the graph's input", source.bits, "8"
+    )
+    flat = result.shape[:2] == (1, 1)
+    _require(
+        flat,
+        f"tensor {result.name!r}",
+        "shape of the graph's output",
+        result.shape,
+        "(1, 1, scores)",
+    )
+    names = graph.metadata.get("class_names")
+    if names is not None:
+        good = isinstance(names, list) and all(isinstance(n, str) for n in names)
+        _require(good, "graph", "class_names", type(names).__name__, "a list of strings")
+        count = result.shape[2]
+        _require(
+            len(names) == count,
+            "graph",
+            "number of class_names",
+            len(names),
+            f"{count}, one a score",
+        )
+
+
+def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
+    where = f"operator {op.name!r}"
+    _require(op.kind in KINDS, where, "kind", op.kind, ", ".join(KINDS))
+    windowed = op.kind in ("conv2d", "depthwise", "max_pool")
+    limits = {"kernel": (1, 7), "stride": (1, 4), "padding": (0, op.kernel - 1)}
+    for field, (low, high) in limits.items():
+        value = getattr(op, field)
+        if not windowed:
+            low = high = 0 if field == "padding" else 1
+        _require(
+            type(value) is int and low <= value <= high, where, field, value, f"{low} to {high}"
+        )
+    height, width, channels = source.shape
+    fits = min(height, width) + 2 * op.padding >= op.kernel
+    _require(fits, where, "kernel", op.kernel, f"at most the padded input of {source.shape}")
+    if op.kind == "dense":
+        _require(source.shape[:2] == (1, 1), where, "input shape", source.shape, "(1, 1, channels)")
+    same = op.kind in (*_POOLS, "depthwise")
+    made = output_shape(
+        op.kind,
+        source.shape,
+        channels if same else result.shape[2],
+        op.kernel,
+        op.stride,
+        op.padding,
+    )
+    _require(result.shape == made, where, "output shape", result.shape, str(made))
+    if op.kind == "max_pool":
+        _require(op.padding == 0, where, "padding", op.padding, "0 for max_pool")
+        alike = (source.bits, source.zero_point, source.scale) == (
+            result.bits,
+            result.zero_point,
+            result.scale,
+        )
+        _require(alike, where, "bits, zero_point, scale", "changed", "those of its input")
+
+
+def _check_array(
+    where: str,
+    field: str,
+    array: object,
+    dtype: type[np.generic],
+    shapes: tuple[tuple[int, ...], ...],
+) -> None:
+    good = isinstance(array, np.ndarray) and array.dtype == dtype and array.shape in shapes
+    seen = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    allowed = " or ".join(f"{np.dtype(dtype)} {shape}" for shape in shapes)
+    _require(good, where, field, seen, allowed)
+
+
+def _check_constants(op: Op, source: Tensor, result: Tensor) -> None:
+    where = f"operator {op.name!r}"
+    in_channels, out_channels = source.shape[2], result.shape[2]
+    if op.kind in _POOLS:
+        _require(
+            op.weight is None and op.bias is None,
+            where,
+            "weight or bias",
+            "present",
+            "none for a pool",
+        )
+    else:
+        shape: tuple[int, ...] = (out_channels, in_channels)
+        if op.kind == "conv2d":
+            shape = (out_channels, op.kernel, op.kernel, in_channels)
+        elif op.kind == "depthwise":
+            shape = (out_channels, op.kernel, op.kernel)
+        _check_array(where, "weight", op.weight, np.int8, (shape,))
+        _require(
+            type(op.weight_bits) is int and 2 <= op.weight_bits <= 8,
+            where,
+            "weight_bits",
+            op.weight_bits,
+            "2 to 8",
+        )
+        assert op.weight is not None
+        low, high = signed_range(op.weight_bits)
+        for extreme in (int(op.weight.min()), int(op.weight.max())):
+            _require(
+                low <= extreme <= high,
+                where,
+                "weight",
+                extreme,
+                f"{low} to {high} at {op.weight_bits} bits",
+            )
+        if op.bias is not None:
+            _check_array(where, "bias", op.bias, np.int32, ((out_channels,),))
+    rule = op.requantization
+    if op.kind == "max_pool":
+        _require(
+            rule is None and op.residual is None,
+            where,
+            "requantization",
+            "present",
+            "none for max_pool",
+        )
+        return
+    _require(rule is not None, where, "requantization", None, "present")
+    assert rule is not None
+    for field in ("multiplier", "offset"):
+        _check_array(where, field, getattr(rule, field), np.int32, ((out_channels,), (1,)))
+    _require(
+        type(rule.shift) is int and 0 <= rule.shift <= 24, where, "shift", rule.shift, "0 to 24"
+    )
+    _require(type(rule.relu) is bool, where, "relu", rule.relu, "true or false")
+    factor = rule.residual_multiplier
+    _require(
+        type(factor) is int and 0 <= factor <= INT32_MAX,
+        where,
+        "residual_multiplier",
+        factor,
+        "int32 >= 0",
+    )
+
+
+def accumulator_range(op: Op, source: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Smallest and largest accumulator per output channel, bias included, over all inputs.
+
+    The bounds also hold for every partial sum in any order: positive and negative products are
+    summed apart.
+    """
+    low, high = signed_range(source.bits)
+    if op.weight is None:
+        count = source.shape[0] * source.shape[1]
+        ones = np.ones((source.shape[2], 1), np.int64) * count
+    else:
+        ones = op.weight.reshape(len(op.weight), -1).astype(np.int64)
+    positive, negative = np.maximum(ones, 0).sum(1), np.minimum(ones, 0).sum(1)
+    bias = np.int64(0) if op.bias is None else op.bias.astype(np.int64)
+    smallest = positive * low + negative * high + np.minimum(bias, 0)
+    largest = positive * high + negative * low + np.maximum(bias, 0)
+    return smallest, largest
+
+
+def _check_no_overflow(op: Op, source: Tensor) -> None:
+    """Neither the accumulator nor the requantized sum leaves int32, whatever the picture."""
+    where = f"operator {op.name!r}"
+    rule = op.requantization
+    if rule is None:
+        return
+    smallest, largest = accumulator_range(op, source)
+    for bound in (int(smallest.min()), int(largest.max())):
+        _require(INT32_MIN <= bound <= INT32_MAX, where, "accumulator bound", bound, "int32")
+    if rule.relu:
+        smallest, largest = np.maximum(smallest, 0), np.maximum(largest, 0)
+    multiplier, offset = rule.multiplier.astype(np.int64), rule.offset.astype(np.int64)
+    ends = np.stack([offset + ((end * multiplier + 2**31) >> 32) for end in (smallest, largest)])
+    spread = 0 if op.residual is None else (rule.residual_multiplier >> 9) + 1
+    for bound in (int(ends.min()) - spread, int(ends.max()) + spread):
+        _require(INT32_MIN <= bound <= INT32_MAX, where, "requantized sum bound", bound, "int32")
+
+
+def _check_residual(op: Op, graph: Graph) -> None:
+    where = f"operator {op.name!r}"
+    rule = op.requantization
+    if op.residual is None:
+        unused = rule is None or rule.residual_multiplier == 0
+        _require(unused, where, "residual_multiplier", "set", "0 without a shortcut")
+        return
+    shortcut, result = graph.tensors[op.residual], graph.tensors[op.output]
+    convolution = op.kind in ("conv2d", "depthwise", "pointwise")
+    _require(convolution, where, "shortcut", op.kind, "conv2d, depthwise or pointwise")
+    _require(
+        shortcut.shape == result.shape, where, "shortcut shape", shortcut.shape, str(result.shape)
+    )
+    for tensor in (shortcut, result):
+        _require(
+            tensor.bits <= 8,
+            where,
+            f"bits of {tensor.name!r} at a shortcut",
+            tensor.bits,
+            "at most 8",
+        )
+
+
+def check(graph: Graph) -> None:
+    """Raises GraphError naming operator or tensor, rule, value and what is allowed."""
+    for tensor in graph.tensors.values():
+        _check_tensor(tensor)
+    _check_wiring(graph)
+    _check_ends(graph)
+    for op in graph.ops:
+        source, result = graph.tensors[op.input], graph.tensors[op.output]
+        _check_geometry(op, source, result)
+        _check_constants(op, source, result)
+        _check_residual(op, graph)
+        _check_no_overflow(op, source)
