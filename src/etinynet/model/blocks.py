@@ -1,0 +1,75 @@
+"""The paper's building blocks as torch modules: convolution unit, linear and dense block."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from etinynet.model.config import Block, EtinyNetConfig
+
+__all__ = ["ConvUnit", "LinearBlock"]
+
+
+class ConvUnit(nn.Module):
+    """Convolution without bias, batch normalization, and ReLU where `activated`.
+
+    `order` says where ReLU stands (`config.NORMALIZATIONS`); `clip` bounds the output to ± clip.
+    """
+
+    def __init__(
+        self,
+        config: EtinyNetConfig,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        activated: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels, eps=config.bn_epsilon)
+        self.activated = activated
+        self.order = config.normalization
+        self.clip = config.activation_clip
+        gain = "relu" if activated else "linear"
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity=gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) to (N, out, H', W')."""
+        x = self.conv(x)
+        if self.activated and self.order == "conv_relu_bn":
+            x = self.norm(x.relu())
+        elif self.activated:
+            x = self.norm(x).relu()
+        else:
+            x = self.norm(x)
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
+
+
+class LinearBlock(nn.Module):
+    """LB or DLB (paper, equation 3 and figure 2): depthwise, pointwise, depthwise.
+
+    The first depthwise is linear: batch normalization and no ReLU.
+    """
+
+    def __init__(self, config: EtinyNetConfig, block: Block) -> None:
+        super().__init__()
+        inner, outer = block.in_channels, block.out_channels
+        self.first_shortcut = block.first_shortcut
+        self.second_shortcut = block.second_shortcut
+        self.dw1 = ConvUnit(
+            config, inner, inner, kernel=3, stride=block.stride, groups=inner, activated=False
+        )
+        self.pw = ConvUnit(config, inner, outer, kernel=1)
+        self.dw2 = ConvUnit(config, outer, outer, kernel=3, groups=outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) to (N, out, H / stride, W / stride), sides rounded up."""
+        y = self.pw(self.dw1(x))
+        if self.first_shortcut:
+            y = y + x
+        z = self.dw2(y)
+        return z + y if self.second_shortcut else z
