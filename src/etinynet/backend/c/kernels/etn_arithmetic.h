@@ -1,0 +1,91 @@
+/* The integer arithmetic of every kernel: requantization, exactly as docs/arithmetic.md says.
+ *
+ *     a = relu ? max(accumulator, 0) : accumulator         the accumulator includes the bias
+ *     t = offset + floor((a * multiplier + 2^31) / 2^32)   SMMLAR on Arm
+ *     t = t + floor(shortcut * residual_multiplier / 2^16) SMLAWB on Arm, if there is a shortcut
+ *     y = saturate(floor(t / 2^shift), bits)               SSAT on Arm
+ *
+ * The generator has proved that accumulators and t fit 32 bits. Right shifts of negative numbers
+ * are arithmetic on every compiler this library is built with.
+ */
+#ifndef ETN_ARITHMETIC_H
+#define ETN_ARITHMETIC_H
+
+#include "etn_dsp.h"
+#include "etn_types.h"
+
+/* max(value, 0) without a branch: one BIC with shifted operand on Arm. */
+ETN_INLINE int32_t etn_relu(int32_t value)
+{
+    return value & ~(value >> 31);
+}
+
+ETN_INLINE int32_t etn_multiply_add_high(int32_t accumulator, int32_t multiplier, int32_t addend)
+{
+#if ETN_DSP
+    return etn_smmlar(accumulator, multiplier, addend);
+#else
+    const int64_t product = (int64_t)accumulator * multiplier + ((int64_t)1 << 31);
+    return addend + (int32_t)(product >> 32);
+#endif
+}
+
+/* `value` in int16 range. */
+ETN_INLINE int32_t etn_multiply_add_wide(int32_t value, int32_t multiplier, int32_t addend)
+{
+#if ETN_DSP
+    return etn_smlawb(multiplier, value, addend);
+#else
+    return addend + (int32_t)(((int64_t)value * multiplier) >> 16);
+#endif
+}
+
+/* floor(value / 2^shift) clamped to a signed integer of `bits` bits. */
+ETN_INLINE int32_t etn_saturate(int32_t value, int32_t shift, int32_t bits)
+{
+#if ETN_DSP
+    return etn_ssat_asr(value, shift, bits);
+#else
+    const int32_t high = ((int32_t)1 << (bits - 1)) - 1;
+    const int32_t low = -high - 1;
+    const int32_t shifted = value >> shift;
+    return shifted < low ? low : shifted > high ? high : shifted;
+#endif
+}
+
+ETN_INLINE int32_t etn_requantize(
+    int32_t accumulator, int32_t multiplier, int32_t offset, etn_rule rule)
+{
+    const int32_t a = rule.relu ? etn_relu(accumulator) : accumulator;
+    return etn_saturate(etn_multiply_add_high(a, multiplier, offset), rule.shift, rule.bits);
+}
+
+/* The same with a value of the shortcut, int8. */
+ETN_INLINE int32_t etn_requantize_residual(
+    int32_t accumulator, int32_t multiplier, int32_t offset, etn_rule rule, int32_t shortcut)
+{
+    const int32_t a = rule.relu ? etn_relu(accumulator) : accumulator;
+    const int32_t t = etn_multiply_add_high(a, multiplier, offset);
+    return etn_saturate(
+        etn_multiply_add_wide(shortcut, rule.residual_multiplier, t), rule.shift, rule.bits);
+}
+
+/* Requantize `accumulator`, with the shortcut unless `residual` is NULL, and store the value at
+ * element (row, pixel, c) of `out`. */
+ETN_INLINE void etn_finish(
+    int32_t accumulator, const etn_channel *channel, etn_rule rule, const etn_view *out,
+    int32_t row, int32_t pixel, int32_t c, const etn_view *residual)
+{
+    int32_t value;
+    if (residual != NULL) {
+        const int8_t *shortcut = (const int8_t *)residual->data;
+        value = etn_requantize_residual(
+            accumulator, channel->multiplier, channel->offset, rule,
+            shortcut[etn_index(residual, row, pixel, c)]);
+    } else {
+        value = etn_requantize(accumulator, channel->multiplier, channel->offset, rule);
+    }
+    etn_store(out, etn_index(out, row, pixel, c), value);
+}
+
+#endif

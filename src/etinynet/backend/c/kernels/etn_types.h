@@ -1,0 +1,105 @@
+/* What all kernels share: views of tensors, constants of an operator, the rule of requantization.
+ *
+ * Internal header of the generated library. C99, no libc beyond memcpy and memset, no floating
+ * point. Kernels are always inlined; their shape arguments are meant to be compile-time constants,
+ * but run-time values work too.
+ */
+#ifndef ETN_TYPES_H
+#define ETN_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define ETN_INLINE static inline __attribute__((always_inline))
+#else
+#define ETN_INLINE static inline
+#endif
+
+/* One of the two forms of each kernel: 0 is portable C, 1 uses the Cortex-M DSP instructions.
+ * ETN_EMULATE_DSP compiles the DSP form anywhere, with C definitions of the instructions. */
+#if defined(__ARM_FEATURE_DSP) || defined(ETN_EMULATE_DSP)
+#define ETN_DSP 1
+#else
+#define ETN_DSP 0
+#endif
+
+/* Constants of an operator, in flash. `weight` is what pack.py made (see each kernel);
+ * `bias` has one value per output channel or is NULL; `multiplier` and `offset` have one value
+ * per output channel, or a single one if etn_rule.per_tensor. */
+typedef struct {
+    const void *weight;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *offset;
+} etn_constants;
+
+/* From accumulator to output value; see etn_arithmetic.h. shift 0..24, bits 2..16. */
+typedef struct {
+    int32_t shift;
+    int32_t bits;
+    int32_t relu;
+    int32_t residual_multiplier; /* read only where a residual is given */
+    int32_t per_tensor;
+} etn_rule;
+
+/* Rows of a tensor: element (row, pixel, channel) is
+ * data[row * row_stride + pixel * pixel_stride + channel * channel_stride],
+ * strides in elements of int16_t if `wide`, else of int8_t. `data` is element (0, 0, 0) of the
+ * call: past the pad of a padded line. Residuals are views with wide = 0, or NULL for none. */
+typedef struct {
+    void *data;
+    int32_t row_stride;
+    int32_t pixel_stride;
+    int32_t channel_stride;
+    int32_t wide;
+} etn_view;
+
+/* Index of element (row, pixel, channel) of `view`. */
+ETN_INLINE int32_t etn_index(const etn_view *view, int32_t row, int32_t pixel, int32_t channel)
+{
+    return row * view->row_stride + pixel * view->pixel_stride + channel * view->channel_stride;
+}
+
+/* `view` without its first `pixels` pixels. */
+ETN_INLINE etn_view etn_view_from(const etn_view *view, int32_t pixels)
+{
+    etn_view result = *view;
+    const int32_t elements = pixels * view->pixel_stride;
+    if (view->wide) {
+        result.data = (int16_t *)view->data + elements;
+    } else {
+        result.data = (int8_t *)view->data + elements;
+    }
+    return result;
+}
+
+/* Store `value`, in range of the element type, at element index `index` of `view`. */
+ETN_INLINE void etn_store(const etn_view *view, int32_t index, int32_t value)
+{
+    if (view->wide) {
+        ((int16_t *)view->data)[index] = (int16_t)value;
+    } else {
+        ((int8_t *)view->data)[index] = (int8_t)value;
+    }
+}
+
+/* Multiplier, offset and bias of output channel `channel`. */
+typedef struct {
+    int32_t multiplier;
+    int32_t offset;
+    int32_t bias;
+} etn_channel;
+
+ETN_INLINE etn_channel etn_channel_of(const etn_constants *constants, etn_rule rule, int32_t channel)
+{
+    const int32_t index = rule.per_tensor ? 0 : channel;
+    etn_channel result;
+    result.multiplier = constants->multiplier[index];
+    result.offset = constants->offset[index];
+    result.bias = constants->bias != NULL ? constants->bias[channel] : 0;
+    return result;
+}
+
+#endif
