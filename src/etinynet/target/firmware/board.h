@@ -1,0 +1,19 @@
+/* What the firmware needs of a board; board_semihosting.c is one form, yours may use a UART. */
+#ifndef ETN_BOARD_H
+#define ETN_BOARD_H
+
+#include <stdint.h>
+
+/* Prints `text`, which ends with a zero byte, for people. */
+void board_print(const char *text);
+
+/* Fills `rgb` with the next `bytes` bytes of the picture; 0, or non-zero if there are not enough. */
+int board_read(uint8_t *rgb, int32_t bytes);
+
+/* Hands over the result, `bytes` bytes; 0, or non-zero if that failed. */
+int board_write(const void *data, int32_t bytes);
+
+/* Stops for good; `status` 0 is success. */
+_Noreturn void board_exit(int status);
+
+#endif

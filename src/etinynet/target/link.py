@@ -1,0 +1,135 @@
+"""From C sources to a firmware image for one part: the firmware's own files, compile, link, fit."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from etinynet.errors import ConfigError, FitError, ToolError
+from etinynet.target.elf import Image, read_elf
+from etinynet.target.parts import Part
+from etinynet.target.toolchain import (
+    Compiler,
+    compile_sources,
+    device_compiler,
+    first_error,
+    try_tool,
+)
+
+__all__ = ["STACK_BYTES", "Firmware", "build_firmware", "firmware_files", "main_source"]
+
+#: Kept free for the stack unless the caller says otherwise; a run measures what it needs.
+STACK_BYTES = 4096
+
+_STATIC_FILES = ("board.h", "board_semihosting.c", "include/string.h", "runtime.c", "startup.c")
+_OVERFLOW = re.compile(r"will not fit in region '(\w+)': overflowed by (\d+) bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class Firmware:
+    """A linked program: `elf` is the file for a debugger, `image` the same in parts."""
+
+    part: Part
+    elf: bytes
+    image: Image
+    tools: str
+
+
+def render(template: str, **values: object) -> bytes:
+    """A template of the firmware folder with its `values`; raises ToolError without jinja2."""
+    try:
+        import jinja2
+    except ImportError:
+        raise ToolError("package 'jinja2' is not installed; pip install etinynet[mcu]") from None
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    return environment.from_string(_read(template).decode()).render(**values).encode()
+
+
+def firmware_files(part: Part, stack_bytes: int = STACK_BYTES) -> dict[str, bytes]:
+    """Start-up code, board file and linker script (`part.ld`) of `part`: all but main.c.
+
+    `stack_bytes` is a multiple of 8, at least 256; ConfigError otherwise.
+    """
+    if stack_bytes % 8 or stack_bytes < 256:
+        raise ConfigError(f"stack_bytes: {stack_bytes!r}, allowed are multiples of 8 from 256")
+    files = {name: _read(name) for name in _STATIC_FILES}
+    files["part.ld"] = render("part.ld.jinja", part=part, stack_bytes=stack_bytes)
+    return files
+
+
+def main_source(name: str) -> bytes:
+    """The firmware's main.c for the generated library called `name`."""
+    return render("main.c.jinja", name=name, prefix=name.upper())
+
+
+def build_firmware(
+    files: Mapping[str, bytes],
+    part: Part,
+    *,
+    stack_bytes: int = STACK_BYTES,
+    optimization: str = "-O2",
+    trace: bool = False,
+) -> Firmware:
+    """Compiles and links `files` (main.c and a library, by name) with the firmware for `part`.
+
+    `trace` defines ETN_TRACE and adds the function that a trace build calls. Raises FitError if
+    flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.
+    """
+    compiler = device_compiler(part.cpu, optimization)
+    everything = {**firmware_files(part, stack_bytes), **files}
+    defines = ["-DETN_TRACE"] if trace else []
+    if trace:
+        everything["trace.c"] = _read("trace.c")
+    with tempfile.TemporaryDirectory(prefix="etinynet-") as folder:
+        directory = Path(folder)
+        for name, data in everything.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(data)
+        sources = [n for n in everything if n.endswith(".c") and n != "runtime.c"]
+        extra = ["-I.", "-Iinclude", *defines]
+        objects = compile_sources(compiler, sources, directory, extra)
+        objects += compile_sources(compiler, ["runtime.c"], directory, [*extra, "-fno-builtin"])
+        elf = _link(compiler, objects, directory, part, stack_bytes)
+    return Firmware(part, elf, read_elf(elf), compiler.describe(defines))
+
+
+def _link(
+    compiler: Compiler, objects: Sequence[str], directory: Path, part: Part, stack_bytes: int
+) -> bytes:
+    options = ["-Wl,-T,part.ld", "-Wl,-e,etn_reset", "-Wl,--gc-sections", "-o", "firmware.elf"]
+    complaint = try_tool(
+        (*compiler.command, *compiler.flags, *options, *objects), directory
+    )
+    if complaint is not None:
+        _raise_overflow(complaint, part, stack_bytes)
+        raise ToolError(f"linker: {first_error(complaint)}")
+    return (directory / "firmware.elf").read_bytes()
+
+
+def _raise_overflow(complaint: str, part: Part, stack_bytes: int) -> None:
+    """FitError if the linker's `complaint` is about a region that is too small."""
+    over: dict[str, int] = {}
+    for region, count in _OVERFLOW.findall(complaint):
+        over[region] = max(over.get(region, 0), int(count))
+    parts = []
+    if "FLASH" in over:
+        size = part.flash.length
+        parts.append(f"flash holds {size} bytes, the program needs {size + over['FLASH']}")
+    if "RAM" in over:
+        size = part.ram.length
+        parts.append(
+            f"RAM holds {size} bytes, the program needs {size + over['RAM']} "
+            f"({stack_bytes} of them for the stack)"
+        )
+    if parts:
+        raise FitError(f"part {part.name!r}: " + "; ".join(parts))
+
+
+def _read(name: str) -> bytes:
+    return resources.files("etinynet.target").joinpath("firmware", name).read_bytes()

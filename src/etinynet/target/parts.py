@@ -1,0 +1,101 @@
+"""The microcontrollers we build for: core, flash and RAM as their data sheets give them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from etinynet.errors import ConfigError
+
+__all__ = ["PARTS", "Part", "Region", "get_part"]
+
+_CPUS = ("cortex_m4", "cortex_m7")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A range of addresses, [origin, origin + length) in bytes."""
+
+    name: str
+    origin: int
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.origin % 4096 or self.length % 4096 or self.length <= 0:
+            raise ConfigError(
+                f"region {self.name!r}: origin {self.origin:#x} and length {self.length:#x}, "
+                "allowed are multiples of 4096 and a length above 0"
+            )
+
+    @property
+    def end(self) -> int:
+        """First address behind the region."""
+        return self.origin + self.length
+
+    def __contains__(self, address: int) -> bool:
+        return self.origin <= address < self.end
+
+
+@dataclass(frozen=True)
+class Part:
+    """A microcontroller: `cpu` as the compiler names it; the program uses `rams[0]` alone."""
+
+    name: str
+    cpu: str
+    flash: Region
+    rams: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        if self.cpu not in _CPUS:
+            raise ConfigError(
+                f"part {self.name!r}: cpu {self.cpu!r} is unknown, allowed are {', '.join(_CPUS)}"
+            )
+        if not self.rams:
+            raise ConfigError(f"part {self.name!r}: rams is empty, at least one region is needed")
+
+    @property
+    def ram(self) -> Region:
+        """The region that holds stack, variables and arena."""
+        return self.rams[0]
+
+
+_KIB = 1024
+_FLASH = 0x08000000
+
+#: Address 0 (boot alias of the flash, or ITCM RAM) is left out on purpose: no program needs it,
+#: and so a null pointer faults in the emulator.
+PARTS = {
+    part.name: part
+    for part in (
+        Part(
+            "stm32f412",
+            "cortex_m4",
+            Region("flash", _FLASH, 1024 * _KIB),
+            (Region("sram", 0x20000000, 256 * _KIB),),
+        ),
+        Part(
+            "stm32f746",
+            "cortex_m7",
+            Region("flash", _FLASH, 1024 * _KIB),
+            # 64 KiB DTCM, 240 KiB SRAM1 and 16 KiB SRAM2 without a gap
+            (Region("sram", 0x20000000, 320 * _KIB),),
+        ),
+        Part(
+            "stm32h743",
+            "cortex_m7",
+            Region("flash", _FLASH, 2048 * _KIB),
+            (
+                Region("axi", 0x24000000, 512 * _KIB),
+                Region("dtcm", 0x20000000, 128 * _KIB),
+                Region("d2", 0x30000000, 288 * _KIB),
+                Region("d3", 0x38000000, 64 * _KIB),
+            ),
+        ),
+    )
+}
+
+
+def get_part(name: str) -> Part:
+    """The part called `name`; raises ConfigError listing the names that exist."""
+    if name not in PARTS:
+        raise ConfigError(f"part {name!r} is unknown, allowed are {', '.join(PARTS)}")
+    return PARTS[name]

@@ -1,0 +1,181 @@
+"""Compilers: Cortex-M through PyPI's ziglang; this computer through zig or ETINYNET_CC."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from etinynet.errors import ToolError
+
+__all__ = [
+    "Compiler",
+    "compile_sources",
+    "device_compiler",
+    "first_error",
+    "host_compiler",
+    "run_tool",
+    "try_tool",
+]
+
+_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler: `command` starts it, `flags` go with every call, `version` is what it says."""
+
+    command: tuple[str, ...]
+    flags: tuple[str, ...]
+    version: str
+
+    def describe(self, extra: Sequence[str] = ()) -> str:
+        """Version and flags in one line, for results and reports."""
+        return " ".join((self.version, *self.flags, *extra))
+
+
+def try_tool(command: Sequence[str], directory: Path) -> str | None:
+    """Runs `command` in `directory`: None if it succeeds, otherwise all that it complained.
+
+    Raises ToolError if it cannot be started.
+    """
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=_environment(), capture_output=True, check=False
+        )
+    except OSError as error:
+        raise ToolError(f"{command[0]}: cannot start: {error.strerror}") from None
+    if done.returncode == 0:
+        return None
+    text = (done.stderr + done.stdout).decode(errors="replace")
+    return text if text.strip() else f"exit status {done.returncode} without a message"
+
+
+def run_tool(command: Sequence[str], directory: Path) -> None:
+    """Runs `command` in `directory`; raises ToolError with its first line of error if it fails."""
+    complaint = try_tool(command, directory)
+    if complaint is not None:
+        raise ToolError(f"compiler: {first_error(complaint)}")
+
+
+def first_error(complaint: str) -> str:
+    """The first line of a tool's output that speaks of an error, or its first line."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[0])
+
+
+def compile_sources(
+    compiler: Compiler, sources: Sequence[str], directory: Path, extra: Sequence[str] = ()
+) -> list[str]:
+    """Compiles `sources` of `directory` to objects beside them, two at a time; their names.
+
+    Raises ToolError with the compiler's first error.
+    """
+
+    def compile_one(source: str) -> str:
+        name = Path(source).with_suffix(".o").name
+        run_tool(
+            (*compiler.command, *compiler.flags, *extra, "-c", source, "-o", name), directory
+        )
+        return name
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(compile_one, sources))
+
+
+def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
+    """The cross compiler for `cpu` (cortex_m4 or cortex_m7); ToolError if ziglang is missing.
+
+    zig's models of these cores have no floating-point unit: the program never touches it.
+    """
+    zig = _zig()
+    flags = (
+        "-target",
+        "thumb-freestanding-eabihf",
+        f"-mcpu={cpu}",
+        "-std=c99",
+        optimization,
+        "-Wall",
+        "-Wextra",
+        "-ffreestanding",
+        "-fomit-frame-pointer",
+        "-fno-unwind-tables",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-stack-protector",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-g0",
+    )
+    return Compiler((zig, "cc"), flags, _zig_version(zig))
+
+
+def host_compiler(extra: Sequence[str] = ()) -> Compiler:
+    """The compiler for this computer: the one named by ETINYNET_CC, otherwise zig's.
+
+    ETINYNET_CC is a command with optional arguments, such as "gcc" or "ccache clang". `extra` are
+    further flags. Raises ToolError if the compiler is missing.
+    """
+    flags = ("-std=c99", "-O2", "-Wall", "-Wextra", *extra)
+    chosen = shlex.split(os.environ.get("ETINYNET_CC", ""))
+    if not chosen:
+        zig = _zig()
+        return Compiler((zig, "cc"), ("-g0", *flags), _zig_version(zig))
+    if shutil.which(chosen[0]) is None:
+        raise ToolError(f"ETINYNET_CC names {chosen[0]!r}, which is not on the path")
+    return Compiler(tuple(chosen), flags, _version(tuple(chosen)))
+
+
+def _zig() -> str:
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or not spec.submodule_search_locations:
+        raise ToolError(
+            "the compiler is missing: package 'ziglang' is not installed; pip install etinynet[mcu]"
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    return str(folder / ("zig.exe" if os.name == "nt" else "zig"))
+
+
+@functools.cache
+def _zig_version(zig: str) -> str:
+    return f"zig cc {_output((zig, 'version'))}"
+
+
+@functools.cache
+def _version(command: tuple[str, ...]) -> str:
+    return _output((*command, "--version")).split("\n", 1)[0]
+
+
+def _output(command: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run(command, env=_environment(), capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ToolError(f"{command[0]}: cannot ask for its version: {error}") from None
+    return done.stdout.decode(errors="replace").strip()
+
+
+@functools.cache
+def _environment() -> dict[str, str]:
+    """Our environment; where the home folder is read-only, zig's cache goes to a temporary one."""
+    environment = dict(os.environ)
+    if "ZIG_GLOBAL_CACHE_DIR" not in environment:
+        default = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        if not _is_writable(Path(default) / "zig"):
+            user = os.getuid() if hasattr(os, "getuid") else "user"
+            environment["ZIG_GLOBAL_CACHE_DIR"] = str(
+                Path(tempfile.gettempdir()) / f"etinynet-zig-{user}"
+            )
+    return environment
+
+
+def _is_writable(folder: Path) -> bool:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
