@@ -1,0 +1,1 @@
+"""Backends: what makes C libraries and hardware of an integer graph."""

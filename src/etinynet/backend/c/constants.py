@@ -1,0 +1,120 @@
+"""Weights and requantization constants as C arrays, equal ones only once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.backend.c.pack import pack_weight, weight_c_type
+from etinynet.graph.ir import Graph, Op
+
+__all__ = ["Array", "OpConstants", "constants_of", "identifier"]
+
+_COLUMNS = 100
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of the generated library."""
+
+    symbol: str
+    c_type: str
+    length: int
+    bytes: int
+    text: str
+
+
+@dataclass(frozen=True)
+class OpConstants:
+    """Symbols ("NULL": none) of the arrays of one operator; `per_tensor` as in etn_rule."""
+
+    weight: str = "NULL"
+    bias: str = "NULL"
+    multiplier: str = "NULL"
+    offset: str = "NULL"
+    per_tensor: bool = False
+    weight_bytes: int = 0
+    constant_bytes: int = 0
+
+
+@dataclass
+class _Store:
+    prefix: str
+    arrays: list[Array] = field(default_factory=list)
+    _known: dict[tuple[str, bytes], str] = field(default_factory=dict)
+
+    def add(self, name: str, c_type: str, values: NDArray[Any]) -> str:
+        key = (c_type, values.tobytes())
+        if key not in self._known:
+            symbol = f"{self.prefix}_{name}"
+            self._known[key] = symbol
+            text = _format(values.reshape(-1), c_type)
+            self.arrays.append(Array(symbol, c_type, values.size, values.nbytes, text))
+        return self._known[key]
+
+
+def identifier(name: str) -> str:
+    """`name` of an operator or tensor as a part of a C identifier."""
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+def _words(values: NDArray[Any], c_type: str) -> Iterable[str]:
+    if c_type == "uint32_t":
+        return (f"0x{value:08x}u," for value in values.tolist())
+    if c_type == "int32_t":
+        # -2^31 is not a literal of C: the minus sign is applied to a value too large for int
+        return (f"{v}," if v > -(2**31) else "-2147483647 - 1," for v in values.tolist())
+    return (f"{value}," for value in values.tolist())
+
+
+def _format(values: NDArray[Any], c_type: str) -> str:
+    lines, line = [], "   "
+    for word in _words(values, c_type):
+        if len(line) + 1 + len(word) > _COLUMNS:
+            lines.append(line)
+            line = "   "
+        line += " " + word
+    return "\n".join([*lines, line])
+
+
+def _affine(op: Op, channels: int) -> tuple[NDArray[np.int32], NDArray[np.int32], bool]:
+    """Multiplier and offset of equal length: 1 if both have one value for all channels."""
+    rule = op.requantization
+    assert rule is not None
+    if rule.multiplier.size == 1 and rule.offset.size == 1:
+        return rule.multiplier, rule.offset, True
+    shape = (channels,)
+    return np.broadcast_to(rule.multiplier, shape), np.broadcast_to(rule.offset, shape), False
+
+
+def _add(store: _Store, graph: Graph, index: int, op: Op) -> OpConstants:
+    if op.requantization is None:
+        return OpConstants()
+    name = f"{index}_{identifier(op.name)}"
+    multiplier, offset, per_tensor = _affine(op, graph.tensors[op.output].shape[2])
+    weight, weight_bytes = "NULL", 0
+    if op.weight is not None:
+        packed = pack_weight(op)
+        weight, weight_bytes = store.add(f"{name}_weight", weight_c_type(op), packed), packed.nbytes
+    bias = "NULL" if op.bias is None else store.add(f"{name}_bias", "int32_t", op.bias)
+    return OpConstants(
+        weight=weight,
+        bias=bias,
+        multiplier=store.add(f"{name}_multiplier", "int32_t", multiplier),
+        offset=store.add(f"{name}_offset", "int32_t", offset),
+        per_tensor=per_tensor,
+        weight_bytes=weight_bytes,
+        constant_bytes=4 * (2 * multiplier.size + (0 if op.bias is None else op.bias.size)),
+    )
+
+
+def constants_of(graph: Graph) -> tuple[list[Array], list[OpConstants]]:
+    """Arrays in order of first use, and for each operator the symbols it refers to."""
+    store = _Store(graph.name)
+    per_op = [_add(store, graph, index, op) for index, op in enumerate(graph.ops)]
+    return store.arrays, per_op

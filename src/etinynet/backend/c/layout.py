@@ -1,0 +1,116 @@
+"""How each tensor lies in memory: the layout its consumers read fastest, or a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from etinynet.errors import UnsupportedError
+from etinynet.graph.ir import Graph, Op, Tensor
+
+__all__ = ["Layout", "layouts"]
+
+_WIDE_KINDS = ("pointwise", "dense")
+_POOLS = ("max_pool", "global_avg_pool")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row of a tensor. Strides count elements of `element_bytes` bytes, `row_bytes` bytes.
+
+    Element (pixel x, channel c) of a row is element `pad + x * pixel_stride + c * channel_stride`.
+    `order` is "hwc" (pixels outside channels) or "hcw" (one line of `channel_stride` bytes for each
+    channel). A padded row (`pad` > 0) holds `fill`, the zero point, in every other byte.
+    """
+
+    order: str
+    element_bytes: int
+    pixel_stride: int
+    channel_stride: int
+    pad: int
+    row_bytes: int
+    fill: int
+
+    @property
+    def line_stride(self) -> int:
+        """Bytes from one channel's line to the next ("hcw")."""
+        return self.channel_stride
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _hwc(tensor: Tensor, element_bytes: int) -> Layout:
+    _, width, channels = tensor.shape
+    row = _round_up(width * channels * element_bytes, 4)
+    return Layout("hwc", element_bytes, channels, 1, 0, row, tensor.zero_point)
+
+
+def _hcw(tensor: Tensor, pad: int) -> Layout:
+    _, width, channels = tensor.shape
+    line = _round_up(width + pad, 4)
+    return Layout("hcw", 1, 1, line, pad, channels * line + 4 * pad, tensor.zero_point)
+
+
+def _wanted(op: Op, tensor: Tensor) -> Layout:
+    """The layout in which `op` reads its input."""
+    if op.kind in _WIDE_KINDS:
+        return _hwc(tensor, 2)
+    if tensor.bits > 8:
+        raise UnsupportedError(
+            f"operator {op.name!r}: {op.kind} reads {tensor.name!r} of {tensor.bits} bits, "
+            "the C backend reads at most 8 there"
+        )
+    if op.kind == "depthwise":
+        allowed = op.kernel == 3 and op.padding == 1 and op.stride in (1, 2)
+        if not allowed:
+            seen = f"kernel {op.kernel}, stride {op.stride}, padding {op.padding}"
+            raise UnsupportedError(
+                f"operator {op.name!r}: depthwise has {seen}, "
+                "the C backend does kernel 3, stride 1 or 2, padding 1"
+            )
+        return _hcw(tensor, op.padding)
+    return _hcw(tensor, 0) if op.kind in _POOLS else _hwc(tensor, 1)
+
+
+def _choose(graph: Graph, name: str, made: dict[str, Layout]) -> Layout:
+    """Layout of tensor `name`; `made` holds those of all tensors made after it."""
+    tensor = graph.tensors[name]
+    readers = [op for op in graph.ops if op.input == name]
+    wanted = [_wanted(op, tensor) for op in readers]
+    if name == graph.output:
+        wanted.append(_hwc(tensor, 2))
+    if name == graph.input:
+        wanted.append(_hwc(tensor, 1))
+    if not wanted:
+        wanted = [made[op.output] for op in graph.ops if op.residual == name][:1]
+    if any(other != wanted[0] for other in wanted):
+        names = ", ".join(f"{op.kind} {op.name!r}" for op in readers)
+        role = " of the graph's input" if name == graph.input else ""
+        raise UnsupportedError(
+            f"tensor {name!r}: its readers ({names}) want different memory layouts{role}, "
+            "the C backend keeps one"
+        )
+    return wanted[0]
+
+
+def _check_shortcuts(graph: Graph, found: dict[str, Layout]) -> None:
+    for op in graph.ops:
+        if op.residual is not None and found[op.residual].element_bytes != 1:
+            raise UnsupportedError(
+                f"operator {op.name!r}: its shortcut {op.residual!r} lies in memory as int16 for "
+                "its other readers, the C backend adds int8 shortcuts"
+            )
+
+
+def layouts(graph: Graph) -> dict[str, Layout]:
+    """Layout of every tensor by name.
+
+    Raises UnsupportedError naming tensor or operator where readers disagree or a kernel is missing.
+    """
+    found: dict[str, Layout] = {}
+    for op in reversed(graph.ops):
+        found[op.output] = _choose(graph, op.output, found)
+    found[graph.input] = _choose(graph, graph.input, found)
+    _check_shortcuts(graph, found)
+    return found

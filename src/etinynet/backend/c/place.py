@@ -1,0 +1,123 @@
+"""Where each buffer lies in the arena: first fit, told apart by slots and by time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+import numpy as np
+
+__all__ = ["ALIGNMENT", "Item", "first_fit", "improve", "peak_bytes"]
+
+ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """A buffer of equal slots; bit t of `masks[s]` is set while slot s is in use at event t."""
+
+    name: str
+    slot_bytes: int
+    masks: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.slot_bytes * len(self.masks)
+
+
+class _Conflicts:
+    """Pairs of slots in use at the same time, found once for each pair of items."""
+
+    def __init__(self, items: list[Item]) -> None:
+        self._hull = {item.name: reduce(or_, item.masks, 0) for item in items}
+        self._found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+
+    def slots(self, one: Item, other: Item) -> list[tuple[int, int]]:
+        """Forbidden spans of one's offset minus other's, both ends allowed."""
+        key = (one.name, other.name)
+        if key not in self._found:
+            self._found[key] = self._search(one, other)
+        return self._found[key]
+
+    def _search(self, one: Item, other: Item) -> list[tuple[int, int]]:
+        if not self._hull[one.name] & self._hull[other.name]:
+            return []
+        spans = [
+            (
+                j * other.slot_bytes - (i + 1) * one.slot_bytes,
+                (j + 1) * other.slot_bytes - i * one.slot_bytes,
+            )
+            for i, mine in enumerate(one.masks)
+            for j, theirs in enumerate(other.masks)
+            if mine & theirs
+        ]
+        return _merge(sorted(spans))
+
+
+def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for low, high in spans:
+        if merged and low < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def _lowest(item: Item, placed: list[tuple[Item, int]], conflicts: _Conflicts) -> int:
+    """Lowest aligned offset at which no slot of `item` meets a slot in use at the same time."""
+    spans = sorted(
+        (low + at, high + at)
+        for other, at in placed
+        for low, high in conflicts.slots(item, other)
+        if high + at > 0
+    )
+    offset = 0
+    for low, high in spans:
+        if low >= offset:
+            break
+        if offset < high:
+            offset = -(-high // ALIGNMENT) * ALIGNMENT
+    return offset
+
+
+def first_fit(items: list[Item], conflicts: _Conflicts) -> tuple[dict[str, int], int]:
+    """Offset of each item, placed in the order given, and the bytes used in all."""
+    placed: list[tuple[Item, int]] = []
+    for item in items:
+        placed.append((item, _lowest(item, placed, conflicts)))
+    end = max((at + item.bytes for item, at in placed), default=0)
+    return {item.name: at for item, at in placed}, -(-end // ALIGNMENT) * ALIGNMENT
+
+
+def improve(items: list[Item], rounds: int) -> tuple[dict[str, int], int]:
+    """Best of first fits in several orders, each improved by placing the topmost item earlier.
+
+    Deterministic; the orders are: by size, by time, and by time reversed.
+    """
+    conflicts = _Conflicts(items)
+    by_size = sorted(items, key=lambda item: -item.bytes)
+    by_time = sorted(items, key=lambda item: min((mask & -mask for mask in item.masks), default=0))
+    best: tuple[dict[str, int], int] | None = None
+    for order in (by_size, by_time, by_time[::-1]):
+        for _ in range(rounds):
+            offsets, total = first_fit(order, conflicts)
+            if best is None or total < best[1]:
+                best = offsets, total
+            top = max(order, key=lambda item: offsets[item.name] + item.bytes)
+            if order[0] is top:
+                break
+            order = [top, *(item for item in order if item is not top)]
+    assert best is not None
+    return best
+
+
+def peak_bytes(items: list[Item], events: int) -> int:
+    """Most bytes in use at one event: no placement of `items` can be smaller."""
+    used = np.zeros(events, np.int64)
+    for item in items:
+        for mask in item.masks:
+            bits = np.frombuffer(mask.to_bytes((events + 7) // 8, "little"), np.uint8)
+            used[np.unpackbits(bits, bitorder="little")[:events] == 1] += item.slot_bytes
+    return int(used.max())

@@ -1,0 +1,108 @@
+"""report.json: sizes, layouts and operators of a generated library, and rows decoded by it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.artefact import provenance
+from etinynet.backend.c.constants import Array, OpConstants
+from etinynet.backend.c.plan import Plan
+from etinynet.graph.io import graph_to_bytes
+from etinynet.graph.ir import Graph, Op
+
+__all__ = ["decode_rows", "macs", "report_bytes"]
+
+
+def macs(graph: Graph, op: Op) -> int:
+    """Multiplications of `op` with weights, zero padding counted; 0 for pools."""
+    if op.weight is None:
+        return 0
+    height, width, channels = graph.tensors[op.output].shape
+    return height * width * channels * op.weight[0].size
+
+
+def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
+    tensor, layout, ring = graph.tensors[name], plan.layouts[name], plan.rings.get(name)
+    entry: dict[str, Any] = {
+        "name": name,
+        "shape": list(tensor.shape),
+        "bits": tensor.bits,
+        "order": layout.order,
+        "element_bytes": layout.element_bytes,
+        "pixel_stride": layout.pixel_stride,
+        "channel_stride": layout.channel_stride,
+        "pad": layout.pad,
+        "row_bytes": layout.row_bytes,
+    }
+    if ring is None:
+        return entry | {"place": "scores"}
+    return entry | {
+        "place": "arena",
+        "offset": ring.offset,
+        "ring_rows": ring.rows,
+        "phase": ring.phase,
+        "life": [ring.first, ring.last],
+    }
+
+
+def _operator(graph: Graph, plan: Plan, index: int, values: OpConstants) -> dict[str, Any]:
+    op, step = graph.ops[index], plan.steps[index]
+    return {
+        "name": op.name,
+        "kind": op.kind,
+        "symbol": f"op_{index}_{op.kind}",
+        "input": op.input,
+        "output": op.output,
+        "residual": op.residual,
+        "macs": macs(graph, op),
+        "weight_bytes": values.weight_bytes,
+        "constant_bytes": values.constant_bytes,
+        "scratch_bytes": plan.scratch_bytes[index],
+        "step_rows": step.rows,
+        "barrier": step.barrier,
+    }
+
+
+def report_bytes(
+    graph: Graph, plan: Plan, arrays: list[Array], constants: list[OpConstants], command: str
+) -> bytes:
+    """Content of report.json. Sizes are computed, not measured; code is known after linking."""
+    total = sum(array.bytes for array in arrays)
+    report = {
+        "format": "etinynet-c-report",
+        "version": 1,
+        "provenance": provenance(command, {"graph": graph_to_bytes(graph)}),
+        "name": graph.name,
+        "planned": {
+            "arena_bytes": plan.arena_bytes,
+            "arena_lower_bound": plan.peak_bytes,
+            "scores_bytes": 2 * graph.tensors[graph.output].shape[2],
+            "weight_and_constant_bytes": total,
+            "macs": sum(macs(graph, op) for op in graph.ops),
+            "calls": plan.events,
+        },
+        "tensors": [_tensor(graph, plan, name) for name in graph.tensors],
+        "operators": [_operator(graph, plan, i, values) for i, values in enumerate(constants)],
+    }
+    return (json.dumps(report, indent=2) + "\n").encode()
+
+
+def decode_rows(tensor: dict[str, Any], rows: int, data: bytes) -> NDArray[np.int16]:
+    """Values (rows, width, channels) in the memory `data` of `rows` rows handed to etn_trace.
+
+    `tensor` is an entry of "tensors" of report.json; `data` has rows * row_bytes bytes.
+    """
+    _, width, channels = tensor["shape"]
+    element = tensor["element_bytes"]
+    flat = np.frombuffer(data, np.int16 if element == 2 else np.int8)
+    lines = flat.reshape(rows, tensor["row_bytes"] // element)
+    places = (
+        tensor["pad"]
+        + np.arange(width)[:, None] * tensor["pixel_stride"]
+        + np.arange(channels) * tensor["channel_stride"]
+    )
+    return lines[:, places].astype(np.int16)

@@ -1,0 +1,218 @@
+"""Legal integer graphs for tests: small random ones, and EtinyNet with random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.graph.arithmetic import signed_range
+from etinynet.graph.check import accumulator_range, check
+from etinynet.graph.ir import Graph, Op, Requantization, Tensor, output_shape
+
+__all__ = ["ETINYNET_1_0", "ETINYNET_0_75", "GraphBuilder", "etinynet_graph", "random_graph", "random_image"]
+
+#: (in, mid, out, stride, dense) of each block, table 1 of the paper.
+ETINYNET_1_0 = (
+    *[(32, 32, 32, 1, False)] * 4,
+    (32, 128, 128, 2, False),
+    *[(128, 128, 128, 1, False)] * 3,
+    (128, 192, 192, 2, True),
+    *[(192, 192, 192, 1, True)] * 2,
+    (192, 256, 256, 2, True),
+    (256, 256, 256, 1, True),
+    (256, 512, 512, 1, True),
+)
+ETINYNET_0_75 = (
+    *[(24, 24, 24, 1, False)] * 4,
+    (24, 96, 96, 2, False),
+    *[(96, 96, 96, 1, False)] * 3,
+    (96, 168, 168, 2, True),
+    *[(168, 168, 168, 1, True)] * 2,
+    (168, 192, 192, 2, True),
+    (192, 192, 192, 1, True),
+    (192, 384, 384, 1, True),
+)
+
+
+class GraphBuilder:
+    """Appends operators with random constants whose outputs fill their range about evenly."""
+
+    def __init__(self, rng: np.random.Generator, name: str, shape: tuple[int, int, int]) -> None:
+        self.rng = rng
+        self.name = name
+        self.tensors = {"input": Tensor("input", shape, 8, 0, 1 / 64)}
+        self.ops: list[Op] = []
+
+    def _weight(self, shape: tuple[int, ...], bits: int) -> NDArray[np.int8]:
+        high = signed_range(bits)[1]
+        return self.rng.integers(-high, high + 1, shape).astype(np.int8)
+
+    def _rule(self, op: Op, out: Tensor, relu: bool, residual: bool) -> Requantization:
+        """Multipliers that bring the typical accumulator to the output's range, with spread."""
+        source = self.tensors[op.input]
+        low, high = accumulator_range(op, source)
+        reach = np.maximum(np.maximum(-low, high), 1).astype(np.float64)
+        fan_in = 1 if op.weight is None else max(op.weight[0].size, 1)
+        typical = reach / np.sqrt(fan_in) if op.weight is not None else reach / 2
+        factor = 2.0 ** (out.bits - 2) / typical * self.rng.uniform(0.6, 1.6, reach.shape)
+        # the multiplier must stay below 2^31, the sum below 2^30 for every input
+        most = min(0.49 / factor.max(), 2.0**29 / (factor * reach).max())
+        shift = int(np.clip(np.floor(np.log2(most)), 0, 16))
+        multiplier = np.clip(np.round(factor * 2.0 ** (32 + shift)), 1, 2**31 - 1)
+        if op.kind == "global_avg_pool":
+            multiplier = multiplier[:1]
+        elif self.rng.random() < 0.8:
+            multiplier = multiplier * self.rng.choice([1, 1, 1, -1], multiplier.shape)
+        spread = self.rng.integers(-20, 21, multiplier.shape) * (1 << max(out.bits - 8, 0))
+        offset = ((out.zero_point + spread) << shift) + (1 << shift >> 1)
+        shortcut = 0
+        if residual:
+            shortcut = int(self.rng.integers(1 << 14, 1 << 16)) << shift
+        return Requantization(
+            multiplier.astype(np.int32), offset.astype(np.int32), shift, relu, shortcut
+        )
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        source: str,
+        *,
+        channels: int = 0,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        bits: int = 8,
+        weight_bits: int = 8,
+        relu: bool = False,
+        bias: bool = False,
+        residual: str | None = None,
+    ) -> str:
+        """Appends one operator reading `source`; returns its output, named as the operator."""
+        origin = self.tensors[source]
+        in_channels = origin.shape[2]
+        pool = kind in ("max_pool", "global_avg_pool")
+        channels = in_channels if pool or kind == "depthwise" else channels
+        shape = output_shape(kind, origin.shape, channels, kernel, stride, padding)
+        weight_shape = {
+            "conv2d": (channels, kernel, kernel, in_channels),
+            "depthwise": (channels, kernel, kernel),
+        }.get(kind, (channels, in_channels))
+        if kind == "max_pool":
+            out = Tensor(name, shape, origin.bits, origin.zero_point, origin.scale)
+        else:
+            low, high = signed_range(bits)
+            zero_point = int(self.rng.integers(low // 2, high // 2 + 1)) if bits <= 8 else 0
+            out = Tensor(name, shape, bits, zero_point, float(self.rng.uniform(0.01, 0.1)))
+        op = Op(
+            kind,
+            name,
+            source,
+            name,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            weight=None if pool else self._weight(weight_shape, weight_bits),
+            weight_bits=weight_bits,
+            bias=self.rng.integers(-999, 1000, channels).astype(np.int32) if bias else None,
+            residual=residual,
+        )
+        if kind != "max_pool":
+            rule = self._rule(op, out, relu, residual is not None)
+            op = Op(**{**op.__dict__, "requantization": rule})
+        self.tensors[name] = out
+        self.ops.append(op)
+        return name
+
+    def block(
+        self,
+        index: int,
+        source: str,
+        widths: tuple[int, int, int],
+        *,
+        stride: int = 1,
+        dense: bool = False,
+        weight_bits: int = 8,
+        wide_bits: int = 12,
+    ) -> str:
+        """A linear depthwise block (section 3.1 of the paper), dense or not."""
+        prefix = f"b{index}"
+        _, middle, _ = widths
+        first = self.add(
+            "depthwise", f"{prefix}.dw1", source, kernel=3, stride=stride, padding=1,
+            bits=wide_bits, weight_bits=weight_bits,
+        )  # fmt: skip
+        same = stride == 1 and self.tensors[source].shape[2] == middle
+        second = self.add(
+            "pointwise", f"{prefix}.pw", first, channels=middle, relu=True,
+            weight_bits=weight_bits, residual=source if dense and same else None,
+            bias=bool(self.rng.random() < 0.3),
+        )  # fmt: skip
+        return self.add(
+            "depthwise", f"{prefix}.dw2", second, kernel=3, padding=1, relu=True, bias=True,
+            weight_bits=weight_bits, residual=second if dense else None,
+        )  # fmt: skip
+
+    def finish(self, source: str, classes: int, *, weight_bits: int = 8) -> Graph:
+        """Global average pooling and the classifier; returns the checked graph."""
+        pooled = self.add("global_avg_pool", "pool_all", source, bits=15)
+        scores = self.add(
+            "dense", "fc", pooled, channels=classes, bits=16, weight_bits=weight_bits,
+            bias=bool(self.rng.random() < 0.5),
+        )  # fmt: skip
+        graph = Graph(self.name, self.tensors, tuple(self.ops), "input", scores, {})
+        check(graph)
+        return graph
+
+
+def random_image(rng: np.random.Generator, graph: Graph) -> NDArray[np.int8]:
+    """A picture for `graph`: int8 (height, width, channels), all values possible."""
+    return rng.integers(-128, 128, graph.tensors[graph.input].shape).astype(np.int8)
+
+
+def random_graph(rng: np.random.Generator, *, name: str = "net", max_side: int = 40) -> Graph:
+    """A small network of the EtinyNet kind: odd sides and widths, strides, shortcuts, 4 and 8 bits."""
+    height, width = (int(n) for n in rng.integers(16, max_side + 1, 2))
+    builder = GraphBuilder(rng, name, (height, width, 3))
+    width_now = int(rng.integers(3, 14))
+    last = builder.add(
+        "conv2d", "stem", "input", channels=width_now, kernel=3, stride=int(rng.integers(1, 3)),
+        padding=1, relu=True, bias=bool(rng.random() < 0.5),
+    )  # fmt: skip
+    if rng.random() < 0.8:
+        last = builder.add("max_pool", "pool", last, kernel=2, stride=2)
+    for index in range(int(rng.integers(1, 5))):
+        middle = width_now if rng.random() < 0.5 else int(rng.integers(2, 20))
+        last = builder.block(
+            index,
+            last,
+            (width_now, middle, middle),
+            stride=1 if rng.random() < 0.7 else 2,
+            dense=bool(rng.random() < 0.6),
+            weight_bits=int(rng.choice([4, 8])),
+            wide_bits=int(rng.choice([8, 12, 14])),
+        )
+        width_now = middle
+    return builder.finish(last, int(rng.integers(2, 12)), weight_bits=int(rng.choice([4, 8])))
+
+
+def etinynet_graph(
+    rng: np.random.Generator,
+    blocks: tuple[tuple[int, int, int, int, bool], ...] = ETINYNET_1_0,
+    *,
+    side: int = 224,
+    classes: int = 1000,
+    weight_bits: int = 8,
+) -> Graph:
+    """EtinyNet as in table 1 of the paper, with random weights."""
+    builder = GraphBuilder(rng, "etinynet", (side, side, 3))
+    last = builder.add(
+        "conv2d", "stem", "input", channels=blocks[0][0], kernel=3, stride=2, padding=1, relu=True
+    )
+    last = builder.add("max_pool", "pool", last, kernel=2, stride=2)
+    for index, (inside, middle, outside, stride, dense) in enumerate(blocks):
+        last = builder.block(
+            index, last, (inside, middle, outside), stride=stride, dense=dense,
+            weight_bits=weight_bits,
+        )  # fmt: skip
+    return builder.finish(last, classes, weight_bits=weight_bits)
