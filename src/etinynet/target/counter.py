@@ -33,6 +33,7 @@ _CALLER, _OUTSIDE, _FIRST_OP = 0, 1, 2
 class Counts:
     """Executed instructions: `total` = `outside` all operators + the sum of `operators`.
 
+    Conditional instructions count whether their condition holds or not, as they cost either way.
     `operators` is by the number in the function name op_<number>_<kind>.
     """
 

@@ -28,6 +28,7 @@ _BKPT, _SEMIHOSTING = 7, b"\xab\xbe"
 _EXCEPTIONS = {
     1: "undefined instruction",
     2: "SVC instruction without a handler",
+    _BKPT: "breakpoint",
     3: "instruction that cannot be fetched",
     17: "floating-point instruction while the unit is off",
     18: "jump to an even address (Arm state, which this core lacks)",

@@ -102,10 +102,10 @@ def build_firmware(
 def _link(
     compiler: Compiler, objects: Sequence[str], directory: Path, part: Part, stack_bytes: int
 ) -> bytes:
-    options = ["-Wl,-T,part.ld", "-Wl,-e,etn_reset", "-Wl,--gc-sections", "-o", "firmware.elf"]
-    complaint = try_tool(
-        (*compiler.command, *compiler.flags, *options, *objects), directory
-    )
+    # -O2 whatever the objects were compiled with: at -Os zig's linker drops the symbols.
+    options = ["-O2", "-Wl,-T,part.ld", "-Wl,-e,etn_reset", "-Wl,--gc-sections"]
+    command = (*compiler.command, *options, *objects, "-o", "firmware.elf")
+    complaint = try_tool(command, directory)
     if complaint is not None:
         _raise_overflow(complaint, part, stack_bytes)
         raise ToolError(f"linker: {first_error(complaint)}")

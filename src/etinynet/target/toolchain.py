@@ -39,7 +39,7 @@ class Compiler:
 
     def describe(self, extra: Sequence[str] = ()) -> str:
         """Version and flags in one line, for results and reports."""
-        return " ".join((self.version, *self.flags, *extra))
+        return " ".join((self.version, *self.command[2:], *self.flags, *extra))
 
 
 def try_tool(command: Sequence[str], directory: Path) -> str | None:
@@ -97,10 +97,8 @@ def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
     zig's models of these cores have no floating-point unit: the program never touches it.
     """
     zig = _zig()
+    command = (zig, "cc", "-target", "thumb-freestanding-eabihf", f"-mcpu={cpu}")
     flags = (
-        "-target",
-        "thumb-freestanding-eabihf",
-        f"-mcpu={cpu}",
         "-std=c99",
         optimization,
         "-Wall",
@@ -114,7 +112,7 @@ def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
         "-fdata-sections",
         "-g0",
     )
-    return Compiler((zig, "cc"), flags, _zig_version(zig))
+    return Compiler(command, flags, _zig_version(zig))
 
 
 def host_compiler(extra: Sequence[str] = ()) -> Compiler:
