@@ -70,22 +70,28 @@ ETN_INLINE int32_t etn_requantize_residual(
         etn_multiply_add_wide(shortcut, rule.residual_multiplier, t), rule.shift, rule.bits);
 }
 
-/* Requantize `accumulator`, with the shortcut unless `residual` is NULL, and store the value at
- * element (row, pixel, c) of `out`. */
+/* Requantize `accumulator`, with the value at `shortcut` unless `residual` is NULL, and store the
+ * result at `address`, int16_t if `wide`. */
 ETN_INLINE void etn_finish(
-    int32_t accumulator, const etn_channel *channel, etn_rule rule, const etn_view *out,
-    int32_t row, int32_t pixel, int32_t c, const etn_view *residual)
+    int32_t accumulator, const etn_channel *channel, etn_rule rule, void *address, int32_t wide,
+    const etn_view *residual, const int8_t *shortcut)
 {
-    int32_t value;
-    if (residual != NULL) {
-        const int8_t *shortcut = (const int8_t *)residual->data;
-        value = etn_requantize_residual(
-            accumulator, channel->multiplier, channel->offset, rule,
-            shortcut[etn_index(residual, row, pixel, c)]);
-    } else {
-        value = etn_requantize(accumulator, channel->multiplier, channel->offset, rule);
-    }
-    etn_store(out, etn_index(out, row, pixel, c), value);
+    const int32_t value = residual != NULL
+        ? etn_requantize_residual(
+              accumulator, channel->multiplier, channel->offset, rule, *shortcut)
+        : etn_requantize(accumulator, channel->multiplier, channel->offset, rule);
+    etn_store(address, wide, value);
+}
+
+/* The same at element (row, pixel, c) of `out` and of `residual` (NULL: none). */
+ETN_INLINE void etn_finish_element(
+    int32_t accumulator, const etn_channel *channel, etn_rule rule, const etn_view *out,
+    const etn_view *residual, int32_t row, int32_t pixel, int32_t c)
+{
+    const int8_t *shortcut =
+        residual != NULL ? (const int8_t *)etn_address(residual, row, pixel, c) : NULL;
+    etn_finish(accumulator, channel, rule, etn_address(out, row, pixel, c), out->wide, residual,
+               shortcut);
 }
 
 #endif

@@ -27,7 +27,7 @@ ETN_INLINE void etn_dense(
                 (const uint32_t *)constants->weight, in_channels, weight_bits, c, k);
             accumulator += weight * in[k];
         }
-        etn_finish(accumulator, &channel, rule, out, 0, 0, c, residual);
+        etn_finish_element(accumulator, &channel, rule, out, residual, 0, 0, c);
     }
 }
 

@@ -34,7 +34,7 @@ ETN_INLINE void etn_depthwise(
                 const int8_t *line = rows[tap / 3] + c * line_stride;
                 accumulator += weight[tap] * line[x * stride + tap % 3];
             }
-            etn_finish(accumulator, &channel, rule, out, 0, x, c, residual);
+            etn_finish_element(accumulator, &channel, rule, out, residual, 0, x, c);
         }
     }
 }

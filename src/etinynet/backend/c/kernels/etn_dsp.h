@@ -10,11 +10,13 @@
 #if ETN_DSP
 
 /* One word from any address; a single LDR. */
+typedef struct __attribute__((packed, may_alias)) {
+    uint32_t word;
+} etn_unaligned;
+
 ETN_INLINE uint32_t etn_load_word(const void *address)
 {
-    uint32_t word;
-    memcpy(&word, address, 4);
-    return word;
+    return ((const etn_unaligned *)address)->word;
 }
 
 #if defined(__ARM_FEATURE_DSP)

@@ -35,7 +35,7 @@ ETN_INLINE void etn_matrix(
                 for (int32_t k = 0; k < depth; k++) {
                     accumulator += (int32_t)weight[k] * column[k];
                 }
-                etn_finish(accumulator, &channel, rule, out, row, x, c, residual);
+                etn_finish_element(accumulator, &channel, rule, out, residual, row, x, c);
             }
         }
     }

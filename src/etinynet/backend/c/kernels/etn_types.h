@@ -1,15 +1,13 @@
 /* What all kernels share: views of tensors, constants of an operator, the rule of requantization.
  *
- * Internal header of the generated library. C99, no libc beyond memcpy and memset, no floating
- * point. Kernels are always inlined; their shape arguments are meant to be compile-time constants,
- * but run-time values work too.
+ * Internal header of the generated library: C99, no libc, no floating point. Kernels are always
+ * inlined; their shape arguments are meant to be compile-time constants, but run-time values work.
  */
 #ifndef ETN_TYPES_H
 #define ETN_TYPES_H
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #if defined(__GNUC__)
 #define ETN_INLINE static inline __attribute__((always_inline))
@@ -56,32 +54,29 @@ typedef struct {
     int32_t wide;
 } etn_view;
 
-/* Index of element (row, pixel, channel) of `view`. */
-ETN_INLINE int32_t etn_index(const etn_view *view, int32_t row, int32_t pixel, int32_t channel)
+/* Address of element (row, pixel, channel) of `view`. */
+ETN_INLINE void *etn_address(const etn_view *view, int32_t row, int32_t pixel, int32_t channel)
 {
-    return row * view->row_stride + pixel * view->pixel_stride + channel * view->channel_stride;
+    const int32_t element =
+        row * view->row_stride + pixel * view->pixel_stride + channel * view->channel_stride;
+    return (int8_t *)view->data + element * (view->wide ? 2 : 1);
 }
 
 /* `view` without its first `pixels` pixels. */
 ETN_INLINE etn_view etn_view_from(const etn_view *view, int32_t pixels)
 {
     etn_view result = *view;
-    const int32_t elements = pixels * view->pixel_stride;
-    if (view->wide) {
-        result.data = (int16_t *)view->data + elements;
-    } else {
-        result.data = (int8_t *)view->data + elements;
-    }
+    result.data = etn_address(view, 0, pixels, 0);
     return result;
 }
 
-/* Store `value`, in range of the element type, at element index `index` of `view`. */
-ETN_INLINE void etn_store(const etn_view *view, int32_t index, int32_t value)
+/* Store `value`, in range of the element type: int16_t if `wide`, else int8_t. */
+ETN_INLINE void etn_store(void *address, int32_t wide, int32_t value)
 {
-    if (view->wide) {
-        ((int16_t *)view->data)[index] = (int16_t)value;
+    if (wide) {
+        *(int16_t *)address = (int16_t)value;
     } else {
-        ((int8_t *)view->data)[index] = (int8_t)value;
+        *(int8_t *)address = (int8_t)value;
     }
 }
 

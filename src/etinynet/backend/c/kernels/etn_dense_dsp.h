@@ -1,0 +1,80 @@
+/* etn_dense on the DSP instructions: the two channels of a pair at a time.
+ *
+ * Each weight is used once, so it is expanded between load and SMLAD. Included by etn_dense.h only.
+ */
+#ifndef ETN_DENSE_DSP_H
+#define ETN_DENSE_DSP_H
+
+/* Add inputs (k, k + 1) times the bytes of `word` to channels a and b. */
+ETN_INLINE void etn_dense_bytes(int32_t sum[2], uint32_t word, uint32_t x)
+{
+    sum[0] = etn_smlad(etn_sxtb16(word), x, sum[0]);
+    sum[1] = etn_smlad(etn_sxtb16_ror8(word), x, sum[1]);
+}
+
+/* Add inputs (k .. k + 3) times the nibbles of `word`. */
+ETN_INLINE void etn_dense_nibbles(int32_t sum[2], uint32_t word, uint32_t x01, uint32_t x23)
+{
+    const uint32_t mask = 0x000F000Fu;
+    const uint32_t eight = 0x00080008u;
+    sum[0] = etn_smlad(etn_ssub16(word & mask, eight), x01, sum[0]);
+    sum[1] = etn_smlad(etn_ssub16((word >> 4) & mask, eight), x01, sum[1]);
+    sum[0] = etn_smlad(etn_ssub16((word >> 8) & mask, eight), x23, sum[0]);
+    sum[1] = etn_smlad(etn_ssub16((word >> 12) & mask, eight), x23, sum[1]);
+}
+
+/* Inputs (k, k + 1), zero where they are not below `count`. */
+ETN_INLINE uint32_t etn_dense_input(const int16_t *in, int32_t k, int32_t count)
+{
+    if (k + 1 < count) {
+        return etn_load_word(in + k);
+    }
+    return k < count ? (uint32_t)(uint16_t)in[k] : 0u;
+}
+
+/* Both channels of the pair packed in `words`. */
+ETN_INLINE void etn_dense_pair(
+    int32_t sum[2], const uint32_t *words, const int16_t *in, int32_t count, int32_t weight_bits)
+{
+    const int32_t whole = count / 4 * 4;
+    if (weight_bits > 4) {
+        for (int32_t k = 0; k < whole; k += 4, in += 4) {
+            const uint32_t first = *words++;
+            const uint32_t second = *words++;
+            etn_dense_bytes(sum, first, etn_load_word(in));
+            etn_dense_bytes(sum, second, etn_load_word(in + 2));
+        }
+        for (int32_t k = 0; k < count - whole; k += 2) {
+            etn_dense_bytes(sum, *words++, etn_dense_input(in, k, count - whole));
+        }
+    } else {
+        for (int32_t k = 0; k < whole; k += 4, in += 4) {
+            etn_dense_nibbles(sum, *words++, etn_load_word(in), etn_load_word(in + 2));
+        }
+        if (count > whole) {
+            etn_dense_nibbles(sum, *words, etn_dense_input(in, 0, count - whole),
+                              etn_dense_input(in, 2, count - whole));
+        }
+    }
+}
+
+ETN_INLINE void etn_dense(
+    const int16_t *in, const etn_view *out, const etn_view *residual, int32_t in_channels,
+    int32_t out_channels, int32_t weight_bits, const etn_constants *constants, etn_rule rule)
+{
+    const uint32_t *words = (const uint32_t *)constants->weight;
+    for (int32_t c = 0; c < out_channels; c += 2) {
+        const int32_t both = c + 1 < out_channels;
+        const etn_channel a = etn_channel_of(constants, rule, c);
+        const etn_channel b = etn_channel_of(constants, rule, c + both);
+        int32_t sum[2] = {a.bias, b.bias};
+        etn_dense_pair(sum, words, in, in_channels, weight_bits);
+        words += etn_matrix_pair_words(in_channels, weight_bits);
+        etn_finish_element(sum[0], &a, rule, out, residual, 0, 0, c);
+        if (both) {
+            etn_finish_element(sum[1], &b, rule, out, residual, 0, 0, c + 1);
+        }
+    }
+}
+
+#endif
