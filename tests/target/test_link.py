@@ -17,7 +17,8 @@ def test_flash_overflow(build: Build) -> None:
     source = """
     static const uint8_t table[1100000] = {1};
     int main(void) { volatile uint32_t i = 5; return table[i]; }"""
-    with pytest.raises(FitError, match=r"stm32f412.*flash holds 1048576 bytes, .* needs 110\d\d\d\d"):
+    words = r"stm32f412.*flash holds 1048576 bytes, .* needs 110\d\d\d\d"
+    with pytest.raises(FitError, match=words):
         build(source)
     assert build(source, "stm32h743").image.flash_bytes > 1_100_000
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from etinynet.errors import ConfigError, FitError, ToolError
+from etinynet.errors import ConfigError, FitError, ToolError, UnsupportedError
 from etinynet.target.elf import Image, read_elf
 from etinynet.target.parts import Part
 from etinynet.target.toolchain import (
@@ -20,7 +20,7 @@ from etinynet.target.toolchain import (
     try_tool,
 )
 
-__all__ = ["STACK_BYTES", "Firmware", "build_firmware", "firmware_files", "main_source"]
+__all__ = ["STACK_BYTES", "Firmware", "build_firmware", "firmware_files", "main_source", "render"]
 
 #: Kept free for the stack unless the caller says otherwise; a run measures what it needs.
 STACK_BYTES = 4096
@@ -82,10 +82,17 @@ def build_firmware(
     flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.
     """
     compiler = device_compiler(part.cpu, optimization)
-    everything = {**firmware_files(part, stack_bytes), **files}
     defines = ["-DETN_TRACE"] if trace else []
+    own = firmware_files(part, stack_bytes)
     if trace:
-        everything["trace.c"] = _read("trace.c")
+        own["trace.c"] = _read("trace.c")
+    taken = sorted(set(own) & set(files))
+    if taken:
+        raise UnsupportedError(
+            f"library file {taken[0]!r} has the name of a file of the firmware; "
+            "give the graph another name"
+        )
+    everything = {**own, **files}
     with tempfile.TemporaryDirectory(prefix="etinynet-") as folder:
         directory = Path(folder)
         for name, data in everything.items():

@@ -1,0 +1,125 @@
+"""Microcontroller targets: a graph as firmware on the emulated part, counted and measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.backend.c import compile_graph
+from etinynet.errors import MismatchError
+from etinynet.graph.ir import Graph
+from etinynet.target.base import Closing, MemoryUse, Result, check_image, pixels
+from etinynet.target.elf import Image
+from etinynet.target.emulator import Machine
+from etinynet.target.link import STACK_BYTES, Firmware, build_firmware, main_source
+from etinynet.target.parts import Part
+from etinynet.target.trace import Trace, row_bytes
+
+__all__ = ["McuProgram", "McuTarget", "memory_use"]
+
+
+class McuProgram(Closing):
+    """A graph in the flash of an emulated part; `firmware` is what a real one would be given."""
+
+    def __init__(self, graph: Graph, part: Part, stack_bytes: int, optimization: str) -> None:
+        self._graph, self._part = graph, part
+        self._stack_bytes, self._optimization = stack_bytes, optimization
+        self._files = compile_graph(
+            graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length
+        )
+        self.firmware = self._build(part, trace=False)
+        self._machine = Machine(part, self.firmware.image)
+        self._tracer: Machine | None = None
+        self._trace: Trace | None = None
+
+    def run(self, image: NDArray[np.int8], *, tensors: bool = False) -> Result:
+        """See `base.Program.run`; raises DeviceFault if the program does anything illegal.
+
+        Tensors come from a second build that reports each row; the numbers in the result are
+        always those of the first.
+        """
+        check_image(self._graph, image)
+        run = self._machine.run({"picture.rgb": pixels(image)})
+        scores = np.frombuffer(run.written["scores.bin"], "<i2").astype(np.int16)
+        counts = run.counts
+        per_op = {op.name: counts.operators.get(n, 0) for n, op in enumerate(self._graph.ops)}
+        return Result(
+            scores,
+            self._tensors(image, scores) if tensors else None,
+            counts.total,
+            {"": counts.outside, **per_op},
+            memory_use(self.firmware.image, run.stack_bytes),
+            self.firmware.tools,
+        )
+
+    def _build(self, part: Part, trace: bool) -> Firmware:
+        sources = {name: data for name, data in self._files.items() if name != "report.json"}
+        return build_firmware(
+            {**sources, "main.c": main_source(self._graph.name)},
+            part,
+            stack_bytes=self._stack_bytes,
+            optimization=self._optimization,
+            trace=trace,
+        )
+
+    def _tensors(
+        self, image: NDArray[np.int8], scores: NDArray[np.int16]
+    ) -> dict[str, NDArray[np.int8] | NDArray[np.int16]]:
+        machine = self._tracer or self._load_tracer()
+        self._trace = Trace(self._graph, self._files, image)
+        run = machine.run({"picture.rgb": pixels(image)})
+        if run.written["scores.bin"] != scores.astype("<i2").tobytes():
+            raise MismatchError(
+                f"{self._part.name}: the traced build of graph {self._graph.name!r} gives other "
+                "scores than the plain one; they have to be equal"
+            )
+        return self._trace.tensors()
+
+    def _load_tracer(self) -> Machine:
+        """The traced build, on a part with twice the flash: its calls may not fit the real one."""
+        flash = dataclasses.replace(self._part.flash, length=2 * self._part.flash.length)
+        part = dataclasses.replace(self._part, flash=flash)
+        machine = Machine(part, self._build(part, trace=True).image)
+        sizes = row_bytes(self._graph, self._files)
+
+        def collect(op: int, row: int, rows: int, address: int) -> None:
+            assert self._trace is not None
+            self._trace.add(op, row, rows, machine.read(address, rows * sizes[op]))
+
+        machine.on_call("etn_trace", collect)
+        self._tracer = machine
+        return machine
+
+
+class McuTarget:
+    """`part`, emulated, with `stack_bytes` kept free for the stack; `optimization` as in -O2."""
+
+    def __init__(
+        self, part: Part, *, stack_bytes: int = STACK_BYTES, optimization: str = "-O2"
+    ) -> None:
+        self.part, self.name = part, part.name
+        self._stack_bytes, self._optimization = stack_bytes, optimization
+
+    def load(self, graph: Graph) -> McuProgram:
+        """Compiles and links `graph`; FitError if it exceeds the part's flash or RAM."""
+        return McuProgram(graph, self.part, self._stack_bytes, self._optimization)
+
+
+def memory_use(image: Image, stack_bytes: int) -> MemoryUse:
+    """Sizes of a linked `image` by its symbols; `stack_bytes` as a run has measured it."""
+    marks = image.marks
+    data = marks["etn_data_end"] - marks["etn_data_start"]
+    flash_end = marks["etn_data_load"] + data
+    objects = [s for s in image.symbols if not s.is_function and s.address < flash_end]
+    weights = sum(s.size for s in objects if s.name.endswith("_weight"))
+    constants = sum(s.size for s in objects if s.name != "vectors") - weights + data
+    return MemoryUse(
+        weights=weights,
+        constants=constants,
+        code=image.flash_bytes - weights - constants,
+        variables=marks["etn_bss_end"] - marks["etn_data_start"],
+        stack=stack_bytes,
+        stack_reserved=marks["etn_stack_top"] - marks["etn_stack_bottom"],
+    )

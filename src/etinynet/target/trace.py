@@ -1,0 +1,59 @@
+"""Puts the rows that a traced program reports together to the tensors of its graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etinynet.backend.c import decode_rows
+from etinynet.errors import MismatchError
+from etinynet.graph.ir import Graph
+
+__all__ = ["Trace", "row_bytes"]
+
+
+def row_bytes(graph: Graph, files: Mapping[str, bytes]) -> list[int]:
+    """Bytes of one output row of each operator in memory, in order of `graph.ops`."""
+    layouts = _layouts(files)
+    return [int(layouts[op.output]["row_bytes"]) for op in graph.ops]
+
+
+class Trace:
+    """Tensors in the making; `files` are those of the generated library, with its report.json."""
+
+    def __init__(self, graph: Graph, files: Mapping[str, bytes], image: NDArray[np.int8]) -> None:
+        self._graph, self._layouts = graph, _layouts(files)
+        self._tensors: dict[str, NDArray[Any]] = {graph.input: image.copy()}
+        self._seen: dict[str, NDArray[np.int64]] = {}
+        for op in graph.ops:
+            tensor = graph.tensors[op.output]
+            self._tensors[op.output] = np.zeros(
+                tensor.shape, np.int8 if tensor.bits <= 8 else np.int16
+            )
+            self._seen[op.output] = np.zeros(tensor.shape[0], np.int64)
+
+    def add(self, op: int, row: int, rows: int, data: bytes) -> None:
+        """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory."""
+        name = self._graph.ops[op].output
+        values = decode_rows(self._layouts[name], rows, data)
+        self._tensors[name][row : row + rows] = values
+        self._seen[name][row : row + rows] += 1
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All tensors by name; raises MismatchError unless each row was reported exactly once."""
+        for name, seen in self._seen.items():
+            wrong = np.flatnonzero(seen != 1)
+            if len(wrong):
+                raise MismatchError(
+                    f"tensor {name!r}: the program made row {wrong[0]} {seen[wrong[0]]} times, "
+                    "it has to be once"
+                )
+        return self._tensors
+
+
+def _layouts(files: Mapping[str, bytes]) -> dict[str, Any]:
+    return {entry["name"]: entry for entry in json.loads(files["report.json"])["tensors"]}
