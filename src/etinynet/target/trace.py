@@ -17,9 +17,13 @@ __all__ = ["Trace", "row_bytes"]
 
 
 def row_bytes(graph: Graph, files: Mapping[str, bytes]) -> list[int]:
-    """Bytes of one output row of each operator in memory, in order of `graph.ops`."""
-    layouts = _layouts(files)
-    return [int(layouts[op.output]["row_bytes"]) for op in graph.ops]
+    """Bytes that one output row of each operator has in memory, in order of `graph.ops`."""
+    layouts = [_layouts(files)[op.output] for op in graph.ops]
+    return [
+        # the caller's array of scores ends with the last of them
+        2 * layout["shape"][2] if layout["place"] == "scores" else layout["row_bytes"]
+        for layout in layouts
+    ]
 
 
 class Trace:
@@ -39,7 +43,8 @@ class Trace:
     def add(self, op: int, row: int, rows: int, data: bytes) -> None:
         """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory."""
         name = self._graph.ops[op].output
-        values = decode_rows(self._layouts[name], rows, data)
+        layout = self._layouts[name]
+        values = decode_rows(layout, rows, data.ljust(rows * layout["row_bytes"], b"\0"))
         self._tensors[name][row : row + rows] = values
         self._seen[name][row : row + rows] += 1
 
