@@ -23,37 +23,44 @@ ETN_INLINE void etn_dense_nibbles(int32_t sum[2], uint32_t word, uint32_t x01, u
     sum[1] = etn_smlad(etn_ssub16((word >> 12) & mask, eight), x23, sum[1]);
 }
 
-/* Inputs (k, k + 1), zero where they are not below `count`. */
-ETN_INLINE uint32_t etn_dense_input(const int16_t *in, int32_t k, int32_t count)
+/* The next two inputs where `left` are left: zero beyond them. */
+ETN_INLINE uint32_t etn_dense_input(const int16_t *in, int32_t left)
 {
-    if (k + 1 < count) {
-        return etn_load_word(in + k);
+    if (left >= 2) {
+        return etn_load_word(in);
     }
-    return k < count ? (uint32_t)(uint16_t)in[k] : 0u;
+    return left == 1 ? (uint32_t)(uint16_t)*in : 0u;
 }
 
 /* Both channels of the pair packed in `words`. */
 ETN_INLINE void etn_dense_pair(
     int32_t sum[2], const uint32_t *words, const int16_t *in, int32_t count, int32_t weight_bits)
 {
-    const int32_t whole = count / 4 * 4;
+    int32_t left = count;
     if (weight_bits > 4) {
-        for (int32_t k = 0; k < whole; k += 4, in += 4) {
-            const uint32_t first = *words++;
-            const uint32_t second = *words++;
-            etn_dense_bytes(sum, first, etn_load_word(in));
-            etn_dense_bytes(sum, second, etn_load_word(in + 2));
+        for (; left >= 8; left -= 8) {
+            etn_dense_bytes(sum, words[0], etn_load_word(in));
+            etn_dense_bytes(sum, words[1], etn_load_word(in + 2));
+            etn_dense_bytes(sum, words[2], etn_load_word(in + 4));
+            etn_dense_bytes(sum, words[3], etn_load_word(in + 6));
+            words += 4;
+            in += 8;
         }
-        for (int32_t k = 0; k < count - whole; k += 2) {
-            etn_dense_bytes(sum, *words++, etn_dense_input(in, k, count - whole));
+        for (; left > 0; left -= 2) {
+            etn_dense_bytes(sum, *words++, etn_dense_input(in, left));
+            in += 2;
         }
     } else {
-        for (int32_t k = 0; k < whole; k += 4, in += 4) {
-            etn_dense_nibbles(sum, *words++, etn_load_word(in), etn_load_word(in + 2));
+        for (; left >= 8; left -= 8) {
+            etn_dense_nibbles(sum, words[0], etn_load_word(in), etn_load_word(in + 2));
+            etn_dense_nibbles(sum, words[1], etn_load_word(in + 4), etn_load_word(in + 6));
+            words += 2;
+            in += 8;
         }
-        if (count > whole) {
-            etn_dense_nibbles(sum, *words, etn_dense_input(in, 0, count - whole),
-                              etn_dense_input(in, 2, count - whole));
+        for (; left > 0; left -= 4) {
+            etn_dense_nibbles(
+                sum, *words++, etn_dense_input(in, left), etn_dense_input(in + 2, left - 2));
+            in += 4;
         }
     }
 }

@@ -20,27 +20,49 @@ typedef struct {
     int32_t left;
 } etn_cursor;
 
-/* Expand one pair of channels, `words` packed words: 8 bits, 2 words of lanes each. */
-ETN_INLINE void etn_expand_bytes(const uint32_t *packed, uint32_t *lanes, int32_t words)
+/* Expand a packed word of bytes into 2 words of lanes. */
+ETN_INLINE void etn_expand_bytes(uint32_t word, uint32_t *lanes)
 {
-    for (int32_t i = 0; i < words; i++) {
-        const uint32_t word = *packed++;
-        *lanes++ = etn_sxtb16(word);
-        *lanes++ = etn_sxtb16_ror8(word);
-    }
+    lanes[0] = etn_sxtb16(word);
+    lanes[1] = etn_sxtb16_ror8(word);
 }
 
-/* The same for nibbles, 4 words of lanes each. */
-ETN_INLINE void etn_expand_nibbles(const uint32_t *packed, uint32_t *lanes, int32_t words)
+/* Expand a packed word of nibbles into 4 words of lanes. */
+ETN_INLINE void etn_expand_nibbles(uint32_t word, uint32_t *lanes)
 {
     const uint32_t mask = 0x000F000Fu;
     const uint32_t eight = 0x00080008u;
-    for (int32_t i = 0; i < words; i++) {
-        const uint32_t word = *packed++;
-        *lanes++ = etn_ssub16(word & mask, eight);
-        *lanes++ = etn_ssub16((word >> 4) & mask, eight);
-        *lanes++ = etn_ssub16((word >> 8) & mask, eight);
-        *lanes++ = etn_ssub16((word >> 12) & mask, eight);
+    lanes[0] = etn_ssub16(word & mask, eight);
+    lanes[1] = etn_ssub16((word >> 4) & mask, eight);
+    lanes[2] = etn_ssub16((word >> 8) & mask, eight);
+    lanes[3] = etn_ssub16((word >> 12) & mask, eight);
+}
+
+/* Expand one pair of channels, `words` packed words. */
+ETN_INLINE void etn_expand(
+    const uint32_t *packed, uint32_t *lanes, int32_t words, int32_t weight_bits)
+{
+    int32_t left = words;
+    if (weight_bits > 4) {
+        for (; left >= 4; left -= 4) {
+            const uint32_t first = packed[0], second = packed[1];
+            const uint32_t third = packed[2], fourth = packed[3];
+            etn_expand_bytes(first, lanes);
+            etn_expand_bytes(second, lanes + 2);
+            etn_expand_bytes(third, lanes + 4);
+            etn_expand_bytes(fourth, lanes + 6);
+            packed += 4;
+            lanes += 8;
+        }
+        for (; left > 0; left--) {
+            etn_expand_bytes(*packed++, lanes);
+            lanes += 2;
+        }
+    } else {
+        for (; left > 0; left--) {
+            etn_expand_nibbles(*packed++, lanes);
+            lanes += 4;
+        }
     }
 }
 
@@ -117,7 +139,19 @@ ETN_INLINE void etn_block_asm(
 #define ETN_BLOCK_ASM 0
 #endif
 
-/* Add to `sum` channels a and b at `pixels` (1 to 4) columns, all of the depth. */
+/* Add inputs (2 * pair, 2 * pair + 1) of `pixels` columns. */
+ETN_INLINE void etn_block_pair(
+    etn_block *sum, int32_t pixels, const uint32_t *weight, const int16_t *in, int32_t in_stride,
+    int32_t pair)
+{
+    for (int32_t p = 0; p < pixels; p++) {
+        const uint32_t x = etn_load_word(in + p * in_stride + 2 * pair);
+        sum->a[p] = etn_smlad(weight[2 * pair], x, sum->a[p]);
+        sum->b[p] = etn_smlad(weight[2 * pair + 1], x, sum->b[p]);
+    }
+}
+
+/* Add to `sum` channels a and b at `pixels` (1 or 4) columns, all of the depth. */
 ETN_INLINE void etn_block_add(
     etn_block *sum, int32_t pixels, const uint32_t *weight, const int16_t *in, int32_t in_stride,
     int32_t depth)
@@ -131,12 +165,16 @@ ETN_INLINE void etn_block_add(
         done = pairs;
     }
 #endif
-    for (int32_t i = done; i < pairs; i++) {
-        for (int32_t p = 0; p < pixels; p++) {
-            const uint32_t x = etn_load_word(in + p * in_stride + 2 * i);
-            sum->a[p] = etn_smlad(weight[2 * i], x, sum->a[p]);
-            sum->b[p] = etn_smlad(weight[2 * i + 1], x, sum->b[p]);
+    if (pixels == 1) {
+        for (; done + 4 <= pairs; done += 4) {
+            etn_block_pair(sum, 1, weight, in, in_stride, done);
+            etn_block_pair(sum, 1, weight, in, in_stride, done + 1);
+            etn_block_pair(sum, 1, weight, in, in_stride, done + 2);
+            etn_block_pair(sum, 1, weight, in, in_stride, done + 3);
         }
+    }
+    for (; done < pairs; done++) {
+        etn_block_pair(sum, pixels, weight, in, in_stride, done);
     }
     if (depth % 2) {
         for (int32_t p = 0; p < pixels; p++) {
@@ -179,7 +217,7 @@ ETN_INLINE void etn_cursor_next(etn_cursor *cursor, const etn_pair *pair, int32_
     }
 }
 
-/* `pixels` (1 to 4) pixels of a pair of channels. */
+/* `pixels` (1 or 4) pixels of a pair of channels. */
 ETN_INLINE void etn_pair_pixels(
     const etn_pair *pair, int32_t pixels, const uint32_t *weight, const int16_t *in,
     etn_cursor *cursor, int32_t rows)
@@ -245,11 +283,7 @@ ETN_INLINE void etn_matrix(
         const etn_channel a = etn_channel_of(constants, rule, c);
         const etn_channel b = etn_channel_of(constants, rule, c + both);
         const etn_pair pair = {a, b, both, width, depth, in_stride, rule, out, residual};
-        if (weight_bits > 4) {
-            etn_expand_bytes(packed, weight, words);
-        } else {
-            etn_expand_nibbles(packed, weight, words);
-        }
+        etn_expand(packed, weight, words, weight_bits);
         packed += words;
         etn_pair_runs(&pair, weight, in, in_row_stride, runs, rows, c);
     }

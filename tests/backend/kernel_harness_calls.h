@@ -1,0 +1,68 @@
+/* One kernel call described by numbers and blobs, the same on the host and on Arm. */
+#ifndef KERNEL_HARNESS_CALLS_H
+#define KERNEL_HARNESS_CALLS_H
+
+#include "etn_conv2d.h"
+#include "etn_dense.h"
+#include "etn_depthwise.h"
+#include "etn_global_avg_pool.h"
+#include "etn_max_pool.h"
+#include "etn_pointwise.h"
+
+enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, GLOBAL_AVG_POOL };
+enum { WEIGHT, BIAS, MULTIPLIER, OFFSET, RESIDUAL, OUT, SCRATCH, INPUT, BLOBS = INPUT + 8 };
+
+/* In the order of kernel_harness.NUMBERS; offsets and strides in elements. */
+typedef struct {
+    int32_t kind, height, width_in, in_channels, width_out, out_channels;
+    int32_t kernel, stride, padding, zero_point, weight_bits, row_stride, line_stride;
+    int32_t out_start, out_row, out_pixel, out_channel, wide;
+    int32_t residual_start, residual_row, residual_pixel, residual_channel;
+    int32_t shift, bits, relu, residual_multiplier, per_tensor;
+} harness_call;
+
+/* blob[INPUT + r] is row r for the kernels that take rows, blob[INPUT] all of it for the others. */
+ETN_INLINE void harness_run(const harness_call n, void *const *blob)
+{
+    const etn_constants constants = {
+        blob[WEIGHT], (const int32_t *)blob[BIAS], (const int32_t *)blob[MULTIPLIER],
+        (const int32_t *)blob[OFFSET]};
+    const etn_rule rule = {n.shift, n.bits, n.relu, n.residual_multiplier, n.per_tensor};
+    const int8_t *const *rows = (const int8_t *const *)&blob[INPUT];
+    const int16_t *wide_in = (const int16_t *)blob[INPUT];
+    const etn_view out = {(int8_t *)blob[OUT] + n.out_start * (n.wide ? 2 : 1), n.out_row,
+                          n.out_pixel, n.out_channel, n.wide};
+    const etn_view shortcut = {(int8_t *)blob[RESIDUAL] + n.residual_start, n.residual_row,
+                               n.residual_pixel, n.residual_channel, 0};
+    const etn_view *residual = n.residual_pixel ? &shortcut : NULL;
+    switch (n.kind) {
+    case CONV2D:
+        etn_conv2d(rows, &out, residual, n.width_in, n.in_channels, n.width_out, n.out_channels,
+                   n.kernel, n.stride, n.padding, n.zero_point, n.weight_bits, &constants, rule,
+                   blob[SCRATCH]);
+        break;
+    case DEPTHWISE:
+        etn_depthwise(rows, n.line_stride, &out, residual, n.width_out, n.out_channels, n.stride,
+                      n.weight_bits, &constants, rule);
+        break;
+    case POINTWISE:
+        etn_pointwise(wide_in, n.row_stride, &out, residual, n.height, n.width_out, n.in_channels,
+                      n.out_channels, n.weight_bits, &constants, rule, blob[SCRATCH]);
+        break;
+    case DENSE:
+        etn_dense(wide_in, &out, residual, n.in_channels, n.out_channels, n.weight_bits,
+                  &constants, rule);
+        break;
+    case MAX_POOL:
+        etn_max_pool(rows, n.line_stride, &out, n.width_out, n.out_channels, n.kernel, n.stride);
+        break;
+    case GLOBAL_AVG_POOL:
+        etn_global_avg_pool((const int8_t *)blob[INPUT], n.row_stride, n.line_stride, &out,
+                            n.height, n.width_in, n.out_channels, &constants, rule);
+        break;
+    default:
+        break;
+    }
+}
+
+#endif

@@ -1,0 +1,140 @@
+"""The kernels on an emulated Cortex-M4 and M7: equal bits, and instructions within limits.
+
+`pytest -s` prints the table of instructions for each multiplication and of code sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_harness import ArmProgram, Case, KernelCall, Place
+
+from etinynet.graph.ir import Op, Requantization
+
+RANDOM = np.random.default_rng(1)
+LINES, LINES_PADDED = Place("hcw"), Place("hcw", pad=1)
+WIDE_PIXELS = Place("hwc", wide=True)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A layer: `rows` output rows of `width` pixels; limit in instructions per multiplication."""
+
+    kind: str
+    rows: int
+    width: int
+    in_channels: int
+    channels: int
+    limit: float
+    stride: int = 1
+    weight_bits: int = 8
+    relu: bool = True
+    residual: bool = False
+    bias: bool = False
+
+
+#: Layers of EtinyNet-1.0 at 224 (some with fewer output channels: their cost is by pairs), then
+#: shapes with awkward remainders.
+SHAPES = {
+    "stem": Shape("conv2d", 1, 112, 3, 32, 1.4, stride=2),
+    "pw_56_32": Shape("pointwise", 1, 56, 32, 32, 1.2),
+    "pw_28_128": Shape("pointwise", 1, 28, 128, 32, 0.95),
+    "pw_28_128_add": Shape("pointwise", 1, 28, 128, 32, 1.0, residual=True, bias=True),
+    "pw_28_128_4bit": Shape("pointwise", 1, 28, 128, 32, 0.95, weight_bits=4),
+    "pw_14_192": Shape("pointwise", 14, 14, 192, 16, 0.95, bias=True),
+    "pw_14_192_row": Shape("pointwise", 1, 14, 192, 16, 1.1),
+    "pw_7_256_add": Shape("pointwise", 7, 7, 256, 16, 0.95, residual=True, bias=True),
+    "pw_7_512": Shape("pointwise", 7, 7, 512, 8, 0.95),
+    "dw_56": Shape("depthwise", 1, 56, 32, 32, 2.1, relu=False),
+    "dw_56_relu": Shape("depthwise", 1, 56, 32, 32, 2.2, bias=True),
+    "dw_56_stride2": Shape("depthwise", 1, 28, 32, 32, 2.6, stride=2, relu=False),
+    "dw_28": Shape("depthwise", 1, 28, 128, 128, 2.2, relu=False),
+    "dw_28_add": Shape("depthwise", 1, 28, 128, 128, 2.7, residual=True, bias=True),
+    "dw_28_4bit": Shape("depthwise", 1, 28, 128, 128, 2.2, relu=False, weight_bits=4),
+    "dw_14_relu": Shape("depthwise", 1, 14, 192, 192, 3, bias=True),
+    "dw_7_add": Shape("depthwise", 1, 7, 256, 256, 4, residual=True, bias=True),
+    "dense": Shape("dense", 1, 1, 512, 64, 1.5),
+    "dense_4bit": Shape("dense", 1, 1, 512, 64, 2, weight_bits=4),
+    "max_pool": Shape("max_pool", 1, 56, 32, 32, 10, stride=2),
+    "average": Shape("global_avg_pool", 7, 7, 512, 512, 3),
+    "odd_pw": Shape("pointwise", 3, 5, 27, 5, 4, bias=True),
+    "odd_pw_deep": Shape("pointwise", 2, 3, 700, 3, 4),
+    "odd_conv": Shape("conv2d", 1, 7, 5, 3, 4, weight_bits=4),
+    "odd_dw": Shape("depthwise", 1, 3, 5, 5, 9, stride=2, weight_bits=3),
+    "odd_dw_5": Shape("depthwise", 1, 5, 5, 5, 9, residual=True),
+    "odd_dense": Shape("dense", 1, 1, 37, 5, 4, weight_bits=4),
+    "odd_max_pool": Shape("max_pool", 1, 7, 3, 3, 20, stride=2),
+}
+
+
+def _op(shape: Shape) -> tuple[Op, tuple[int, int, int], int]:
+    """The operator without constants, the shape of its input and multiplications in all."""
+    kernel = {"conv2d": 3, "depthwise": 3, "max_pool": 2}.get(shape.kind, 1)
+    padding = 1 if kernel == 3 else 0
+    weights: dict[str, tuple[int, ...]] = {
+        "conv2d": (shape.channels, 3, 3, shape.in_channels),
+        "depthwise": (shape.channels, 3, 3),
+    }
+    size = weights.get(shape.kind, (shape.channels, shape.in_channels))
+    weight = None
+    if shape.kind not in ("max_pool", "global_avg_pool"):
+        high = 2 ** (shape.weight_bits - 1) - 1
+        weight = RANDOM.integers(-high, high, size, endpoint=True).astype(np.int8)
+    pixels = shape.rows * shape.width
+    work = pixels * (shape.channels if weight is None else int(np.prod(size)))
+    rows = kernel if kernel > 1 else shape.rows
+    width = shape.width * shape.stride
+    op = Op(*(shape.kind, "op", "x", "y", kernel, shape.stride, padding, weight, shape.weight_bits))
+    return op, (rows, width, shape.in_channels), work
+
+
+def _case(shape: Shape) -> tuple[KernelCall, int]:
+    """The call on random values that fill the range of the output, and its multiplications."""
+    op, in_shape, work = _op(shape)
+    wide_in = shape.kind in ("pointwise", "dense")
+    high = 2047 if wide_in else 127
+    x = RANDOM.integers(-high, high, in_shape, endpoint=True)
+    wide_out = shape.kind in ("dense", "global_avg_pool") or not (shape.relu or wide_in)
+    case = Case(op, x, 12 if wide_out else 8, -3, None, WIDE_PIXELS if wide_out else LINES_PADDED)
+    if shape.kind == "max_pool":
+        return KernelCall.of(case), work
+    terms = work // (shape.channels * shape.rows * shape.width)
+    spread = high * 2 ** (shape.weight_bits - 1) * terms**0.5 / 3
+    channels = shape.channels
+    rule = Requantization(
+        RANDOM.integers(2**31 // 4, 2**31, channels).astype(np.int32),
+        RANDOM.integers(-(2**12), 2**12, channels).astype(np.int32),
+        max(0, int(np.log2(spread)) - case.out_bits),
+        shape.relu,
+        40000 if shape.residual else 0,
+    )
+    bias = RANDOM.integers(-5000, 5000, channels).astype(np.int32) if shape.bias else None
+    case = replace(case, op=replace(op, bias=bias, requantization=rule))
+    if shape.residual:
+        residual = RANDOM.integers(-128, 127, case.expected_shape(), endpoint=True)
+        case = replace(case, residual=residual, residual_place=LINES)
+    return KernelCall.of(case), work
+
+
+@pytest.fixture(scope="session", params=("cortex_m4", "cortex_m7"))
+def arm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """All shapes compiled for one core."""
+    cases = {name: _case(shape) for name, shape in SHAPES.items()}
+    calls = {name: call for name, (call, _) in cases.items()}
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    return ArmProgram(folder, request.param, calls), cases
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_kernel_on_arm(arm: tuple[ArmProgram, dict], name: str) -> None:
+    program, cases = arm
+    call, work = cases[name]
+    memory, instructions = program.run(name, call)
+    ratio = instructions / work
+    print(f"\n{name:16} {ratio:6.3f} instructions/MAC, {program.code_bytes(name):5} bytes")
+    assert memory == call.after
+    assert ratio <= SHAPES[name].limit

@@ -1,0 +1,157 @@
+"""Both forms of every kernel, compiled for this computer, against graph/execute.py: equal bits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_harness import Case, HostProgram, KernelCall, Place, host_program
+from numpy.typing import NDArray
+
+from etinynet.graph.ir import Op, Requantization
+from etinynet.target.toolchain import host_compiler
+
+FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
+LIMIT = 2**31 - 1
+
+
+@pytest.fixture(scope="session", params=FORMS)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """The harness in one form, with the sanitizers of gcc, or of zig where gcc is absent."""
+    folder: Path = tmp_path_factory.mktemp("harness")
+    if shutil.which("gcc"):
+        command = ("gcc",)
+        flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    else:
+        command = host_compiler().command
+        flags = ("-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
+    program = HostProgram(host_program(folder, command, (*flags, *FORMS[request.param])))
+    yield program
+    program.close()
+
+
+@st.composite
+def integers(draw: st.DrawFn, shape: tuple[int, ...], low: int, high: int) -> NDArray[np.int64]:
+    """Arrays of random values, of extreme values only, or of one extreme value."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    style = draw(st.sampled_from(("random", "extremes", "lowest", "highest")))
+    if style == "random":
+        return random.integers(low, high, shape, endpoint=True)
+    if style == "extremes":
+        return random.choice([low, high], shape)
+    return np.full(shape, low if style == "lowest" else high, np.int64)
+
+
+@st.composite
+def places(draw: st.DrawFn, wide: bool) -> Place:
+    order = draw(st.sampled_from(("hwc", "hcw")))
+    pad = draw(st.integers(0, 1)) if order == "hcw" else 0
+    return Place(order, wide, pad, draw(st.integers(0, 2)))
+
+
+@st.composite
+def finished(
+    draw: st.DrawFn,
+    op: Op,
+    x: NDArray[np.int64],
+    zero_point: int,
+    bound: int,
+    residual: bool = True,
+) -> Case:
+    """`op` with bias, requantization, shortcut and layouts; accumulators are within `bound`."""
+    bits = draw(st.sampled_from((2, 4, 7, 8, 12, 16)))
+    channels = x.shape[2] if op.weight is None else len(op.weight)
+    constants = 1 if draw(st.booleans()) else channels
+    bias = None
+    if draw(st.booleans()):
+        bias = draw(integers((channels,), bound - LIMIT, LIMIT - bound)).astype(np.int32)
+    rule = Requantization(
+        draw(integers((constants,), -LIMIT - 1, LIMIT)).astype(np.int32),
+        draw(integers((constants,), -(2**30) + 2**23, 2**30 - 2**23)).astype(np.int32),
+        draw(st.integers(0, 24)),
+        draw(st.booleans()),
+        draw(st.integers(-LIMIT, LIMIT)),
+    )
+    op = replace(op, bias=bias, requantization=rule)
+    place, shortcut_place = draw(places(bits > 8)), draw(places(False))
+    case = Case(op, x, bits, zero_point, None, place, shortcut_place, draw(st.integers(0, 2)))
+    if residual and draw(st.booleans()):
+        shortcut = draw(integers(case.expected_shape(), -128, 127))
+        case = replace(case, residual=shortcut)
+    return case
+
+
+@st.composite
+def matrices(draw: st.DrawFn, kind: str) -> Case:
+    """pointwise and dense: int16 inputs."""
+    height, width = (
+        (draw(st.integers(1, 4)), draw(st.integers(1, 9))) if kind == "pointwise" else (1, 1)
+    )
+    depth, channels = draw(st.integers(1, 70)), draw(st.integers(1, 9))
+    weight_bits = draw(st.integers(2, 8))
+    high = 2 ** (weight_bits - 1) - 1
+    weight = draw(integers((channels, depth), -high, high)).astype(np.int8)
+    x = draw(integers((height, width, depth), -(2**15), 2**15 - 1))
+    op = Op(kind, "op", "x", "y", weight=weight, weight_bits=weight_bits)
+    return draw(finished(op, x, 0, depth * high * 2**15))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, kind: str) -> Case:
+    """conv2d and depthwise: int8 inputs, as many rows as the kernel has."""
+    kernel = 3 if kind == "depthwise" else draw(st.integers(1, 4))
+    padding = 1 if kind == "depthwise" else draw(st.integers(0, kernel - 1))
+    stride = draw(st.integers(1, 2 if kind == "depthwise" else 3))
+    in_channels, channels = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    width = draw(st.integers(max(1, kernel - 2 * padding), 40))
+    weight_bits = draw(st.integers(2, 8))
+    high = 2 ** (weight_bits - 1) - 1
+    depth = in_channels if kind == "conv2d" else 1
+    shape = (channels, kernel, kernel, depth)[: 4 if kind == "conv2d" else 3]
+    weight = draw(integers(shape, -high, high)).astype(np.int8)
+    x = draw(integers((kernel, width, in_channels if kind == "conv2d" else channels), -128, 127))
+    op = Op(kind, "op", "x", "y", kernel, stride, padding, weight, weight_bits)
+    return draw(finished(op, x, draw(st.integers(-128, 127)), kernel**2 * depth * high * 128))
+
+
+@st.composite
+def max_pools(draw: st.DrawFn) -> Case:
+    kernel, stride = draw(st.sampled_from(((2, 2), (2, 1), (3, 2), (1, 1), (4, 3))))
+    width, channels = draw(st.integers(kernel, 30)), draw(st.integers(1, 6))
+    x = draw(integers((kernel, width, channels), -128, 127))
+    op = Op("max_pool", "op", "x", "y", kernel, stride)
+    return Case(op, x, out=draw(places(draw(st.booleans()))), in_gap=draw(st.integers(0, 1)))
+
+
+@st.composite
+def averages(draw: st.DrawFn) -> Case:
+    shape = draw(st.integers(1, 9)), draw(st.integers(1, 15)), draw(st.integers(1, 6))
+    x = draw(integers(shape, -128, 127))
+    op = Op("global_avg_pool", "op", "x", "y")
+    return draw(finished(op, x, 0, shape[0] * shape[1] * 128, residual=False))
+
+
+CASES = {
+    "conv2d": convolutions("conv2d"),
+    "depthwise": convolutions("depthwise"),
+    "pointwise": matrices("pointwise"),
+    "dense": matrices("dense"),
+    "max_pool": max_pools(),
+    "global_avg_pool": averages(),
+}
+
+
+@pytest.mark.parametrize("kind", CASES)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+@given(data=st.data())
+def test_kernel_equals_reference(host: HostProgram, kind: str, data: st.DataObject) -> None:
+    call = KernelCall.of(data.draw(CASES[kind]))
+    assert host.run(call) == call.after
