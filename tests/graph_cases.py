@@ -9,7 +9,14 @@ from etinynet.graph.arithmetic import signed_range
 from etinynet.graph.check import accumulator_range, check
 from etinynet.graph.ir import Graph, Op, Requantization, Tensor, output_shape
 
-__all__ = ["ETINYNET_1_0", "ETINYNET_0_75", "GraphBuilder", "etinynet_graph", "random_graph", "random_image"]
+__all__ = [
+    "ETINYNET_0_75",
+    "ETINYNET_1_0",
+    "GraphBuilder",
+    "etinynet_graph",
+    "random_graph",
+    "random_image",
+]
 
 #: (in, mid, out, stride, dense) of each block, table 1 of the paper.
 ETINYNET_1_0 = (
@@ -171,7 +178,7 @@ def random_image(rng: np.random.Generator, graph: Graph) -> NDArray[np.int8]:
 
 
 def random_graph(rng: np.random.Generator, *, name: str = "net", max_side: int = 40) -> Graph:
-    """A small network of the EtinyNet kind: odd sides and widths, strides, shortcuts, 4 and 8 bits."""
+    """A small network of the EtinyNet kind: odd sides and widths, shortcuts, 4 and 8 bits."""
     height, width = (int(n) for n in rng.integers(16, max_side + 1, 2))
     builder = GraphBuilder(rng, name, (height, width, 3))
     width_now = int(rng.integers(3, 14))

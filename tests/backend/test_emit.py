@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graph_cases import random_graph, random_image
 
-from backend.host_library import HostLibrary, build
-from etinynet.backend.c import compile_graph
+from backend.host_library import build
 from etinynet.graph import execute_all
+from graph_cases import random_graph, random_image
 
 FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
 

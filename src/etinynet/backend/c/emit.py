@@ -103,7 +103,7 @@ def _kernels(
     kernels: dict[str, _Kernel] = {}
     for op, body in zip(graph.ops, bodies, strict=True):
         if body not in kernels:
-            names = [other.name for other, text in zip(graph.ops, bodies, strict=True) if text == body]
+            names = [graph.ops[i].name for i, text in enumerate(bodies) if text == body]
             symbol = f"kernel_{len(kernels)}_{op.kind}"
             kernels[body] = _Kernel(symbol, f"For {', '.join(names)}.", body, users[body])
     return list(kernels.values()), [kernels[body].symbol for body in bodies]
@@ -158,7 +158,6 @@ def _tensors(graph: Graph, plan: Plan) -> list[dict[str, Any]]:
                 "height": tensor.shape[0],
                 "ring": ring.rows if ring else tensor.shape[0],
                 "phase": ring.phase if ring else 0,
-                "cleared": ring.cleared if ring and layout.pad else 0,
                 "fill": layout.fill,
                 "start": layout.pad * layout.element_bytes,
             }

@@ -7,8 +7,9 @@ from functools import reduce
 from operator import or_
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Item", "first_fit", "improve", "peak_bytes"]
+__all__ = ["ALIGNMENT", "Item", "bits_of", "first_fit", "improve"]
 
 ALIGNMENT = 8
 
@@ -113,11 +114,7 @@ def improve(items: list[Item], rounds: int) -> tuple[dict[str, int], int]:
     return best
 
 
-def peak_bytes(items: list[Item], events: int) -> int:
-    """Most bytes in use at one event: no placement of `items` can be smaller."""
-    used = np.zeros(events, np.int64)
-    for item in items:
-        for mask in item.masks:
-            bits = np.frombuffer(mask.to_bytes((events + 7) // 8, "little"), np.uint8)
-            used[np.unpackbits(bits, bitorder="little")[:events] == 1] += item.slot_bytes
-    return int(used.max())
+def bits_of(mask: int, events: int) -> NDArray[np.bool_]:
+    """The `events` lowest bits of `mask`, the lowest first."""
+    data = np.frombuffer(mask.to_bytes((events + 7) // 8, "little"), np.uint8)
+    return np.unpackbits(data, bitorder="little")[:events].astype(bool)

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import lcm
 
+import numpy as np
+
 from etinynet.backend.c.layout import Layout, layouts
 from etinynet.backend.c.pack import scratch_bytes
-from etinynet.backend.c.place import Item, improve, peak_bytes
+from etinynet.backend.c.place import Item, bits_of, improve
 from etinynet.backend.c.replay import replay
 from etinynet.backend.c.schedule import (
     Event,
@@ -20,14 +22,15 @@ from etinynet.backend.c.schedule import (
     simulate,
     smallest_ring,
 )
+from etinynet.backend.c.share import Shared, share, slots, turned
 from etinynet.graph.ir import Graph
 
 __all__ = ["Plan", "Ring", "make_plan"]
 
 #: Pixels a pointwise call should have at least, so that unpacking the weights is spread thinly;
 #: tried in this order, the first within `_SLACK` of the smallest arena is taken.
-_PIXELS_A_CALL = (98, 49, 1)
-_SLACK = 1.02
+_PIXELS_A_CALL = (28, 1)
+_SLACK = 1.1
 _ROUNDS = 12
 
 
@@ -35,14 +38,12 @@ _ROUNDS = 12
 class Ring:
     """Memory of a tensor: row r at `offset + (r + phase) % rows * row_bytes` of the arena.
 
-    The first `cleared` rows written (all, where the memory is shared) are first filled with the
-    zero point if the layout is padded. `first`, `last`: events between which the tensor lives.
+    `first`, `last`: events between which the tensor lives.
     """
 
     offset: int
     rows: int
     phase: int
-    cleared: int
     first: int
     last: int
 
@@ -68,15 +69,8 @@ class Plan:
     start: int
 
 
-def _mask(life: Life) -> int:
-    return ((1 << (life.last - life.first + 1)) - 1) << life.first
-
-
-def _slots(life: list[Life], rows: int, phase: int) -> tuple[int, ...]:
-    masks = [0] * rows
-    for row, span in enumerate(life):
-        masks[(row + phase) % rows] |= _mask(span)
-    return tuple(masks)
+def _last(life: list[Life]) -> int:
+    return max(span.last for span in life)
 
 
 def _needs_pad(step: Step, event: Event) -> bool:
@@ -87,8 +81,8 @@ def _needs_pad(step: Step, event: Event) -> bool:
 
 def _small_items(
     graph: Graph, steps: tuple[Step, ...], events: list[Event], found: dict[str, Layout]
-) -> tuple[list[Item], dict[int, int]]:
-    """Scratch and pad rows, in use only while their operator runs, and the scratch sizes."""
+) -> list[Item]:
+    """Scratch and pad rows, in use only while their operator runs."""
     scratch, pads = dict.fromkeys(range(len(steps)), 0), dict.fromkeys(range(len(steps)), 0)
     for time, event in enumerate(events):
         if event.op < 0:
@@ -98,10 +92,13 @@ def _small_items(
             pads[event.op] |= 1 << time
     sizes = {index: scratch_bytes(op, graph) for index, op in enumerate(graph.ops)}
     items = [Item(f"scratch {i}", sizes[i], (mask,)) for i, mask in scratch.items() if sizes[i]]
-    items += [
-        Item(f"pad {i}", found[steps[i].input].row_bytes, (mask,)) for i, mask in pads.items() if mask
-    ]
-    return items, sizes
+    rows = {i: found[steps[i].input].row_bytes for i in pads}
+    return items + [Item(f"pad {i}", rows[i], (mask,)) for i, mask in pads.items() if mask]
+
+
+def _stored(graph: Graph) -> list[str]:
+    """Tensors that lie in the arena: all but the scores."""
+    return [name for name in graph.tensors if name != graph.output]
 
 
 def _units(steps: tuple[Step, ...], graph: Graph) -> dict[str, int]:
@@ -114,41 +111,6 @@ def _units(steps: tuple[Step, ...], graph: Graph) -> dict[str, int]:
         if graph.ops[step.index].kind == "global_avg_pool":
             units[step.input] = step.in_height
     return units
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """Tensors that turn in one ring: as rows of one die, rows of the next take their place."""
-
-    rows: int
-    phases: dict[str, int]
-    masks: tuple[int, ...]
-
-
-def _fit_phases(family: list[str], life: dict[str, list[Life]], rows: int) -> _Shared | None:
-    used = [0] * rows
-    phases: dict[str, int] = {}
-    for name in family:
-        masks = _slots(life[name], rows, 0)
-        for phase in range(rows):
-            turned = masks[-phase:] + masks[:-phase] if phase else masks
-            if not any(a & b for a, b in zip(used, turned, strict=True)):
-                used = [a | b for a, b in zip(used, turned, strict=True)]
-                phases[name] = phase
-                break
-        else:
-            return None
-    return _Shared(rows, phases, tuple(used))
-
-
-def _share(family: list[str], life: dict[str, list[Life]], rings: dict[str, int]) -> _Shared | None:
-    """One ring for all of `family`, if it is smaller than theirs together."""
-    apart = sum(rings[name] for name in family)
-    for rows in range(max(rings[name] for name in family), apart):
-        shared = _fit_phases(family, life, rows)
-        if shared is not None:
-            return shared
-    return None
 
 
 def _families(
@@ -166,19 +128,13 @@ def _families(
 
 @dataclass(frozen=True)
 class _Draft:
-    """A schedule with all buffers, before they have places."""
+    """A schedule: its calls, the life of every row and the bytes in use at its worst call."""
 
     steps: tuple[Step, ...]
     events: list[Event]
     life: dict[str, list[Life]]
-    rings: dict[str, int]
-    shared: list[_Shared]
-    items: list[Item]
-    scratch_bytes: dict[int, int]
-
-    @property
-    def peak(self) -> int:
-        return peak_bytes(self.items, len(self.events))
+    small: list[Item]
+    peak: int
 
 
 def _draft(
@@ -187,25 +143,45 @@ def _draft(
     steps = make_steps(graph, rows, barriers)
     events = simulate(graph, steps)
     life = lives(graph, steps, events)
-    units = _units(steps, graph)
-    stored = [name for name in graph.tensors if name != graph.output]
-    rings = {name: smallest_ring(life[name], units[name]) for name in stored}
-    shared = [
-        group
-        for family in _families(graph, found, rings, units)
-        if (group := _share(family, life, rings)) is not None
-    ]
+    small = _small_items(graph, steps, events, found)
+    change = np.zeros(len(events) + 1, np.int64)
+    for name in _stored(graph):
+        spans = np.array(life[name])
+        np.add.at(change, spans[:, 0], found[name].row_bytes)
+        np.add.at(change, spans[:, 1] + 1, -found[name].row_bytes)
+    used = np.cumsum(change)[:-1]
+    for item in small:
+        used[bits_of(item.masks[0], len(events))] += item.slot_bytes
+    return _Draft(steps, events, life, small, int(used.max()))
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """All that needs a place: rings by tensor, rings shared by several, scratch and pad rows."""
+
+    rings: dict[str, int]
+    shared: list[Shared]
+    items: list[Item]
+
+
+def _buffers(graph: Graph, found: dict[str, Layout], draft: _Draft) -> _Buffers:
+    units = _units(draft.steps, graph)
+    life = draft.life
+    rings = {name: smallest_ring(life[name], units[name]) for name in _stored(graph)}
+    families = _families(graph, found, rings, units)
+    groups = (share(family, life, rings) for family in families)
+    shared = [group for group in groups if group is not None]
     turning = {name for group in shared for name in group.phases}
-    items, sizes = _small_items(graph, steps, events, found)
+    items = list(draft.small)
     for index, group in enumerate(shared):
         row_bytes = found[next(iter(group.phases))].row_bytes
         items.append(Item(f"shared {index}", row_bytes, group.masks))
     items += [
-        Item(name, found[name].row_bytes, _slots(life[name], rings[name], 0))
-        for name in stored
+        Item(name, found[name].row_bytes, slots(life[name], ring))
+        for name, ring in rings.items()
         if name not in turning
     ]
-    return _Draft(steps, events, life, rings, shared, items, sizes)
+    return _Buffers(rings, shared, items)
 
 
 def _rows_a_call(graph: Graph, pixels: int) -> dict[int, int]:
@@ -243,19 +219,42 @@ def _barrier_candidates(graph: Graph, found: dict[str, Layout], limit: int) -> I
             yield index
 
 
+def _turn(buffers: _Buffers) -> tuple[_Buffers, dict[str, int], int]:
+    """Turns each shared ring so that first fit does best; buffers, offsets, bytes in all."""
+    offsets, total = improve(buffers.items, _ROUNDS)
+    best = buffers, offsets, total
+    for index, group in enumerate(buffers.shared):
+        for turn in range(1, group.rows):
+            trial = _turned(best[0], index, turn)
+            offsets, total = improve(trial.items, _ROUNDS)
+            if total < best[2]:
+                best = trial, offsets, total
+    return best
+
+
+def _turned(buffers: _Buffers, index: int, turn: int) -> _Buffers:
+    group = buffers.shared[index]
+    masks = turned(group.masks, turn)
+    phases = {name: (phase + turn) % group.rows for name, phase in group.phases.items()}
+    shared = list(buffers.shared)
+    shared[index] = Shared(group.rows, phases, masks)
+    items = [
+        replace(item, masks=masks) if item.name == f"shared {index}" else item
+        for item in buffers.items
+    ]
+    return replace(buffers, shared=shared, items=items)
+
+
 def _finish(graph: Graph, found: dict[str, Layout], draft: _Draft) -> Plan:
-    offsets, total = improve(draft.items, _ROUNDS)
+    buffers, offsets, total = _turn(_buffers(graph, found, draft))
     place: dict[str, tuple[int, int, int]] = {
-        name: (offsets[name], rows, 0) for name, rows in draft.rings.items() if name in offsets
+        name: (offsets[name], rows, 0) for name, rows in buffers.rings.items() if name in offsets
     }
-    for index, group in enumerate(draft.shared):
+    for index, group in enumerate(buffers.shared):
         for name, phase in group.phases.items():
             place[name] = offsets[f"shared {index}"], group.rows, phase
     rings = {
-        name: Ring(
-            offset, rows, phase, len(draft.life[name]),
-            min(span.first for span in draft.life[name]), max(span.last for span in draft.life[name]),
-        )  # fmt: skip
+        name: Ring(offset, rows, phase, draft.life[name][0].first, _last(draft.life[name]))
         for name, (offset, rows, phase) in place.items()
     }
     by_op = {
@@ -265,10 +264,17 @@ def _finish(graph: Graph, found: dict[str, Layout], draft: _Draft) -> Plan:
         for kind in ("scratch", "pad")
     }
     return Plan(
-        layouts=found, steps=draft.steps, rings=rings, scratch=by_op["scratch"], pads=by_op["pad"],
-        scratch_bytes=draft.scratch_bytes, arena_bytes=total, peak_bytes=draft.peak,
-        events=len(draft.events), start=first_position(graph, draft.steps),
-    )  # fmt: skip
+        layouts=found,
+        steps=draft.steps,
+        rings=rings,
+        scratch=by_op["scratch"],
+        pads=by_op["pad"],
+        scratch_bytes={index: scratch_bytes(op, graph) for index, op in enumerate(graph.ops)},
+        arena_bytes=total,
+        peak_bytes=draft.peak,
+        events=len(draft.events),
+        start=first_position(graph, draft.steps),
+    )
 
 
 def make_plan(graph: Graph) -> Plan:

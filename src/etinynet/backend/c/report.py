@@ -22,7 +22,7 @@ def macs(graph: Graph, op: Op) -> int:
     if op.weight is None:
         return 0
     height, width, channels = graph.tensors[op.output].shape
-    return height * width * channels * op.weight[0].size
+    return height * width * channels * int(op.weight[0].size)
 
 
 def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:

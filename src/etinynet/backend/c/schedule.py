@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from etinynet.graph.ir import Graph, Op
 
-__all__ = ["Event", "Life", "Step", "first_position", "lives", "make_steps", "simulate", "smallest_ring", "window"]
+__all__ = [
+    "Event",
+    "Life",
+    "Step",
+    "first_position",
+    "lives",
+    "make_steps",
+    "simulate",
+    "smallest_ring",
+    "window",
+]
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ def simulate(graph: Graph, steps: tuple[Step, ...]) -> list[Event]:
 
 
 def lives(graph: Graph, steps: tuple[Step, ...], events: list[Event]) -> dict[str, list[Life]]:
-    """Life of every row of every tensor, from the event that writes it to the last that reads it."""
+    """Life of each row of each tensor: from the event that writes it to the last that reads it."""
     first = {name: [0] * tensor.shape[0] for name, tensor in graph.tensors.items()}
     last = {name: [0] * tensor.shape[0] for name, tensor in graph.tensors.items()}
     for time, (op, row, rows) in enumerate(events):
@@ -138,7 +148,9 @@ def lives(graph: Graph, steps: tuple[Step, ...], events: list[Event]) -> dict[st
         if step.residual is not None:
             for read in range(row, row + rows):
                 last[step.residual][read] = time
-    return {name: [Life(*pair) for pair in zip(first[name], last[name], strict=True)] for name in first}
+    return {
+        name: [Life(*pair) for pair in zip(first[name], last[name], strict=True)] for name in first
+    }
 
 
 def smallest_ring(life: list[Life], unit: int) -> int:

@@ -20,15 +20,14 @@
 /* Fails to compile where `condition` is false: the static assertion of C99. */
 #define ETN_ASSERT(name, condition) typedef char etn_assert_##name[(condition) ? 1 : -1]
 
-/* Row r of a tensor lies at offset + (r + phase) % ring * row_bytes of the arena. The first
- * `cleared` rows are filled with `fill` before they are written. `start`: bytes before pixel 0. */
+/* Row r of a tensor lies at offset + (r + phase) % ring * row_bytes of the arena. `start`: bytes
+ * before pixel 0; where there are any, rows are filled with `fill` before they are written. */
 typedef struct {
     uint32_t offset;
     uint32_t row_bytes;
     uint16_t height;
     uint16_t ring;
     uint16_t phase;
-    uint16_t cleared;
     int8_t fill;
     uint8_t start;
 } etn_tensor;
@@ -106,8 +105,8 @@ static void etn_work(uint8_t *arena, const etn_operator *op, const etn_tensor *t
         }
         call.in[i] = (const int8_t *)address;
     }
-    for (int32_t i = 0; i < rows && row + i < result->cleared; i++) {
-        memset(out + (uint32_t)i * result->row_bytes, result->fill, result->row_bytes);
+    if (result->start > 0) {
+        memset(out, result->fill, (uint32_t)rows * result->row_bytes);
     }
     call.out = out + result->start;
     call.residual = NULL;
