@@ -11,7 +11,7 @@ __all__ = ["Layer", "layers", "state_shapes"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; `kind` is the integer graph's word for it, shapes are (height, width, channels)."""
+    """One layer; `kind` is the integer graph's word, shapes are (height, width, channels)."""
 
     name: str
     kind: str
