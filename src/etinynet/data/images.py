@@ -55,12 +55,12 @@ def _decode(path: Path) -> NDArray[np.uint8]:
             )
         picture.load()
         turned = ImageOps.exif_transpose(picture)
-        return np.array(_rgb(turned), dtype=np.uint8)
+        return np.array(_rgb(turned, path), dtype=np.uint8)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(picture: Image.Image, path: Path) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
-        return _sixteen_bit(picture)
+        return _sixteen_bit(picture, path)
     if picture.has_transparency_data:
         colour = picture.convert("RGBA")
         paper = Image.new("RGBA", colour.size, (255, 255, 255, 255))
@@ -68,13 +68,13 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _sixteen_bit(picture: Image.Image) -> Image.Image:
+def _sixteen_bit(picture: Image.Image, path: Path) -> Image.Image:
     """Grey of more than 8 bits: Pillow's own conversion would clip it at 255."""
     if picture.mode == "F":
-        raise DataError("pictures of floating-point values are not supported; save it as 8 bits")
+        raise DataError(f"{path}: picture of floating-point values; 8 or 16 bits are allowed")
     values = np.asarray(picture.convert("I"))
     if values.min() < 0 or values.max() > 65535:
-        raise DataError("grey values beyond 16 bits are not supported; save it as 8 bits")
+        raise DataError(f"{path}: grey values beyond 16 bits; 8 or 16 bits are allowed")
     return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
 
 
@@ -128,7 +128,8 @@ class Preprocess:
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Picture uint8 (height, width, 3) to uint8 (size, size, 3).
 
-        Only the part that the crop keeps is resized, so a very long picture costs no memory.
+        Of a picture much longer than wide only the part that the crop keeps is resized: the
+        whole would take gigabytes.
         """
         height, width = picture.shape[:2]
         scale = self.resize_short / min(height, width)
@@ -139,11 +140,9 @@ class Preprocess:
             resized = image.resize(sides, Image.Resampling.BILINEAR)
             return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
         reach = self.size / scale
-        left, top = (width - reach) / 2, (height - reach) / 2
-        box = (left, top, left + reach, top + reach)
-        return np.asarray(
-            image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        )
+        left, top = max((width - reach) / 2, 0), max((height - reach) / 2, 0)
+        box = (left, top, min(left + reach, width), min(top + reach, height))
+        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box))
 
 
 def to_input(picture: NDArray[np.uint8]) -> NDArray[np.int8]:

@@ -152,8 +152,7 @@ def build_model(
 def _arrays(model: EtinyNet) -> Arrays:
     state = model.state_dict()
     return {
-        name: state[name].detach().cpu().contiguous().numpy()
-        for name in state_shapes(model.config)
+        name: state[name].detach().cpu().contiguous().numpy() for name in state_shapes(model.config)
     }
 
 
