@@ -66,8 +66,9 @@ class GraphBuilder:
         most = min(0.49 / factor.max(), 2.0**29 / (factor * reach).max())
         shift = int(np.clip(np.floor(np.log2(most)), 0, 16))
         multiplier = np.clip(np.round(factor * 2.0 ** (32 + shift)), 1, 2**31 - 1)
-        if op.kind == "global_avg_pool":
-            multiplier = multiplier[:1]
+        per_tensor = op.kind == "global_avg_pool" or self.rng.random() < 0.1
+        if per_tensor:
+            multiplier = multiplier[multiplier.argmin() :][:1]
         elif self.rng.random() < 0.8:
             multiplier = multiplier * self.rng.choice([1, 1, 1, -1], multiplier.shape)
         spread = self.rng.integers(-20, 21, multiplier.shape) * (1 << max(out.bits - 8, 0))
@@ -182,12 +183,14 @@ def random_graph(rng: np.random.Generator, *, name: str = "net", max_side: int =
     height, width = (int(n) for n in rng.integers(16, max_side + 1, 2))
     builder = GraphBuilder(rng, name, (height, width, 3))
     width_now = int(rng.integers(3, 14))
+    kernel = int(rng.choice([3, 3, 5]))
     last = builder.add(
-        "conv2d", "stem", "input", channels=width_now, kernel=3, stride=int(rng.integers(1, 3)),
-        padding=1, relu=True, bias=bool(rng.random() < 0.5),
+        "conv2d", "stem", "input", channels=width_now, kernel=kernel,
+        stride=int(rng.integers(1, 3)), padding=int(rng.choice([kernel // 2, kernel // 2, 0])),
+        relu=True, bias=bool(rng.random() < 0.5), weight_bits=int(rng.choice([4, 8])),
     )  # fmt: skip
     if rng.random() < 0.8:
-        last = builder.add("max_pool", "pool", last, kernel=2, stride=2)
+        last = builder.add("max_pool", "pool", last, kernel=int(rng.choice([2, 2, 3])), stride=2)
     for index in range(int(rng.integers(1, 5))):
         middle = width_now if rng.random() < 0.5 else int(rng.integers(2, 20))
         last = builder.block(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
@@ -34,21 +35,24 @@ class _Kernel:
     users: int
 
 
-def _render(template: str, **values: object) -> str:
+@functools.cache
+def _template(name: str) -> Any:
     try:
         import jinja2
     except ModuleNotFoundError:
-        raise ToolError(
-            "the C backend needs the library jinja2: install etinynet with the extra [mcu]"
-        ) from None
+        raise ToolError("package 'jinja2' is not installed; pip install etinynet[mcu]") from None
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    source = (_PACKAGE / "templates" / template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(**values)
+    source = (_PACKAGE / "templates" / name).read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _render(template: str, **values: object) -> str:
+    return str(_template(template).render(**values))
 
 
 def _view(layout: Layout, data: str) -> str:

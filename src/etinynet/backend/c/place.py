@@ -9,7 +9,7 @@ from operator import or_
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Item", "bits_of", "first_fit", "improve"]
+__all__ = ["ALIGNMENT", "Item", "bits_of", "find_conflicts", "first_fit", "improve"]
 
 ALIGNMENT = 8
 
@@ -27,33 +27,35 @@ class Item:
         return self.slot_bytes * len(self.masks)
 
 
-class _Conflicts:
-    """Pairs of slots in use at the same time, found once for each pair of items."""
+#: Of each item: the others it meets in time, each with the forbidden spans (ends allowed) of the
+#: item's offset minus the other's.
+_Conflicts = dict[str, dict[str, list[tuple[int, int]]]]
 
-    def __init__(self, items: list[Item]) -> None:
-        self._hull = {item.name: reduce(or_, item.masks, 0) for item in items}
-        self._found: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
-    def slots(self, one: Item, other: Item) -> list[tuple[int, int]]:
-        """Forbidden spans of one's offset minus other's, both ends allowed."""
-        key = (one.name, other.name)
-        if key not in self._found:
-            self._found[key] = self._search(one, other)
-        return self._found[key]
+def find_conflicts(items: list[Item]) -> _Conflicts:
+    """Pairs of slots in use at the same time, as distances that their items must not have."""
+    hull = {item.name: reduce(or_, item.masks, 0) for item in items}
+    found: _Conflicts = {item.name: {} for item in items}
+    for number, one in enumerate(items):
+        for other in items[:number]:
+            if hull[one.name] & hull[other.name]:
+                spans = _forbidden(one, other)
+                found[one.name][other.name] = spans
+                found[other.name][one.name] = [(-high, -low) for low, high in reversed(spans)]
+    return found
 
-    def _search(self, one: Item, other: Item) -> list[tuple[int, int]]:
-        if not self._hull[one.name] & self._hull[other.name]:
-            return []
-        spans = [
-            (
-                j * other.slot_bytes - (i + 1) * one.slot_bytes,
-                (j + 1) * other.slot_bytes - i * one.slot_bytes,
-            )
-            for i, mine in enumerate(one.masks)
-            for j, theirs in enumerate(other.masks)
-            if mine & theirs
-        ]
-        return _merge(sorted(spans))
+
+def _forbidden(one: Item, other: Item) -> list[tuple[int, int]]:
+    spans = [
+        (
+            j * other.slot_bytes - (i + 1) * one.slot_bytes,
+            (j + 1) * other.slot_bytes - i * one.slot_bytes,
+        )
+        for i, mine in enumerate(one.masks)
+        for j, theirs in enumerate(other.masks)
+        if mine & theirs
+    ]
+    return _merge(sorted(spans))
 
 
 def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -66,13 +68,13 @@ def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _lowest(item: Item, placed: list[tuple[Item, int]], conflicts: _Conflicts) -> int:
+def _lowest(item: Item, placed: dict[str, int], conflicts: _Conflicts) -> int:
     """Lowest aligned offset at which no slot of `item` meets a slot in use at the same time."""
     spans = sorted(
-        (low + at, high + at)
-        for other, at in placed
-        for low, high in conflicts.slots(item, other)
-        if high + at > 0
+        (low + placed[name], high + placed[name])
+        for name, distances in conflicts[item.name].items()
+        if name in placed
+        for low, high in distances
     )
     offset = 0
     for low, high in spans:
@@ -85,11 +87,11 @@ def _lowest(item: Item, placed: list[tuple[Item, int]], conflicts: _Conflicts) -
 
 def first_fit(items: list[Item], conflicts: _Conflicts) -> tuple[dict[str, int], int]:
     """Offset of each item, placed in the order given, and the bytes used in all."""
-    placed: list[tuple[Item, int]] = []
+    placed: dict[str, int] = {}
     for item in items:
-        placed.append((item, _lowest(item, placed, conflicts)))
-    end = max((at + item.bytes for item, at in placed), default=0)
-    return {item.name: at for item, at in placed}, -(-end // ALIGNMENT) * ALIGNMENT
+        placed[item.name] = _lowest(item, placed, conflicts)
+    end = max((placed[item.name] + item.bytes for item in items), default=0)
+    return placed, -(-end // ALIGNMENT) * ALIGNMENT
 
 
 def improve(items: list[Item], rounds: int) -> tuple[dict[str, int], int]:
@@ -97,7 +99,7 @@ def improve(items: list[Item], rounds: int) -> tuple[dict[str, int], int]:
 
     Deterministic; the orders are: by size, by time, and by time reversed.
     """
-    conflicts = _Conflicts(items)
+    conflicts = find_conflicts(items)
     by_size = sorted(items, key=lambda item: -item.bytes)
     by_time = sorted(items, key=lambda item: min((mask & -mask for mask in item.masks), default=0))
     best: tuple[dict[str, int], int] | None = None
