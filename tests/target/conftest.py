@@ -28,8 +28,14 @@ def build() -> Build:
 def machine(build: Build) -> Callable[..., Machine]:
     """A machine with such a program in its flash."""
 
-    def load(source: str, part: str = "stm32f412", **options: object) -> Machine:
+    def load(
+        source: str,
+        part: str = "stm32f412",
+        *,
+        check_alignment: bool = False,
+        **options: object,
+    ) -> Machine:
         firmware = build(source, part, **options)
-        return Machine(firmware.part, firmware.image)
+        return Machine(firmware.part, firmware.image, check_alignment=check_alignment)
 
     return load

@@ -71,9 +71,7 @@ class SlowCount:
 
 @pytest.mark.parametrize("optimization", ["-O1", "-O2", "-Oz"])
 @pytest.mark.parametrize("part", ["stm32f412", "stm32f746"])
-def test_equals_a_count_of_single_instructions(
-    machine: Load, part: str, optimization: str
-) -> None:
+def test_equals_a_count_of_single_instructions(machine: Load, part: str, optimization: str) -> None:
     quick = machine(SOURCE, part, optimization=optimization).run().counts
     loaded = machine(SOURCE, part, optimization=optimization)
     slow = SlowCount(loaded)

@@ -70,8 +70,23 @@ FAULTS = {
         'int main(void) { __asm__ volatile("bkpt #1"); return 0; }',
         r"breakpoint in main\+0x",
     ),
+    "unaligned LDRD": (
+        "int main(void) {\n"
+        '    __asm__ volatile("ldrd r2, r3, [%0]" : : "r"(0x20001002) : "r2", "r3"); return 0; }',
+        r"several words at 0x20001002, which is not aligned to 4, in main\+0x",
+    ),
+    "unaligned STM": (
+        "int main(void) {\n"
+        '    __asm__ volatile("stm %0, {r2, r3}" : : "r"(0x20001001) : "memory"); return 0; }',
+        r"several words at 0x20001001, which is not aligned to 4, in main\+0x",
+    ),
+    "unaligned LDM": (
+        "int main(void) {\n"
+        '    __asm__ volatile("ldm %0, {r8, r9}" : : "r"(0x20001003) : "r8", "r9"); return 0; }',
+        r"several words at 0x20001003, which is not aligned to 4, in main\+0x",
+    ),
     "endless loop": (
-        "int main(void) { for (;;) { __asm__ volatile(\"\"); } }",
+        'int main(void) { for (;;) { __asm__ volatile(""); } }',
         r"no end after 1000000 instructions in main\+0x",
     ),
     "failure of main": (
@@ -93,7 +108,7 @@ FAULTS = {
 def test_fault(machine: Load, case: str) -> None:
     source, message = FAULTS[case]
     with pytest.raises(DeviceFault, match=message):
-        machine(source).run({"picture.rgb": bytes(16)}, limit=1_000_000)
+        machine(source, check_alignment=True).run({"picture.rgb": bytes(16)}, limit=1_000_000)
 
 
 @pytest.mark.parametrize("part", ["stm32f412", "stm32f746", "stm32h743"])
@@ -123,6 +138,19 @@ def test_variables_files_and_console(machine: Load, part: str) -> None:
 def test_absent_picture_is_reported_to_the_program(machine: Load) -> None:
     source = "int main(void) { uint8_t b[4]; return board_read(b, 4) ? board_write(b, 0) : 1; }"
     assert machine(source).run().written == {"scores.bin": b""}
+
+
+def test_single_words_may_be_unaligned(machine: Load) -> None:
+    source = """
+    static volatile uint8_t data[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+    int main(void)
+    {
+        uint32_t word;
+        __asm__ volatile("ldr %0, [%1]" : "=r"(word) : "r"(data + 3) : "memory");
+        return board_write(&word, 4);
+    }"""
+    strict = machine(source, check_alignment=True)
+    assert strict.run().written == {"scores.bin": bytes([3, 4, 5, 6])}
 
 
 def test_stack_depth_is_measured(machine: Load) -> None:

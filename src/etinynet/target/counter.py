@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import importlib
 import re
-import sys
-import tempfile
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.errors import ToolError
 from etinynet.target.elf import Image
+from etinynet.target.native import add_hook, engine_function, hook_function
 from etinynet.target.parts import Region
-from etinynet.target.toolchain import host_compiler, run_tool
 
 __all__ = ["BlockCounter", "Counts"]
 
@@ -65,27 +58,32 @@ class BlockCounter:
     """A counter attached to `engine` (a unicorn.Uc) for the code of `image` in `flash`.
 
     `content` is the uint8 array that the engine runs `flash` from; it must outlive the engine.
-    Raises ToolError if the counter cannot be compiled.
+    `hook_kind` is the engine's number of a hook on blocks. Raises ToolError if the counter cannot
+    be compiled.
     """
 
     def __init__(
-        self, engine: Any, image: Image, flash: Region, content: NDArray[np.uint8]
+        self,
+        engine: Any,
+        image: Image,
+        flash: Region,
+        content: NDArray[np.uint8],
+        hook_kind: int,
     ) -> None:
         halves = flash.length // 2
         owners = _owners(image, flash)
         self._counters = np.zeros(max(int(owners.max(initial=0)) + 1, _FIRST_OP), np.uint64)
         self._arrays = (np.zeros(halves, np.uint16), np.zeros(halves, np.uint16), owners, content)
-        library, unicorn = _load_counter(), _unicorn_library()
         self._fields = _Fields(
             content.ctypes.data,
             flash.origin,
             flash.length,
             *(array.ctypes.data for array in self._arrays[:3]),
             self._counters.ctypes.data,
-            stop=ctypes.cast(unicorn.uc_emu_stop, ctypes.c_void_p),
+            stop=engine_function("uc_emu_stop"),
         )
         self.reset(0)
-        _hook_blocks(unicorn, engine, library.etn_count_block, ctypes.byref(self._fields))
+        add_hook(engine, hook_kind, hook_function("etn_count_block"), self._fields)
 
     def reset(self, limit: int) -> None:
         """Starts from zero; the engine is stopped once more than `limit` have been executed."""
@@ -102,9 +100,7 @@ class BlockCounter:
 
     def counts(self) -> Counts:
         """What has been executed since the reset."""
-        operators = {
-            number: int(count) for number, count in enumerate(self._counters[_FIRST_OP:])
-        }
+        operators = {number: int(count) for number, count in enumerate(self._counters[_FIRST_OP:])}
         return Counts(int(self._fields.total), int(self._counters[_OUTSIDE]), operators)
 
 
@@ -121,39 +117,3 @@ def _owners(image: Image, flash: Region) -> NDArray[np.uint16]:
         elif symbol.name.startswith(_HELPERS):
             owners[start : start + (symbol.size + 1) // 2] = _CALLER
     return owners
-
-
-def _hook_blocks(unicorn: Any, engine: Any, function: Any, user: Any) -> None:
-    """uc_hook_add with a C function; unicorn's Python binding takes Python functions only."""
-    handle = ctypes.c_size_t()
-    everywhere = (ctypes.c_uint64(1), ctypes.c_uint64(0))
-    status = unicorn.uc_hook_add(
-        engine._uch,
-        ctypes.byref(handle),
-        importlib.import_module("unicorn").UC_HOOK_BLOCK,
-        ctypes.cast(function, ctypes.c_void_p),
-        user,
-        *everywhere,
-    )
-    if status:
-        raise ToolError(f"unicorn: cannot add the instruction counter: error {status}")
-
-
-def _unicorn_library() -> Any:
-    try:
-        return importlib.import_module("unicorn.unicorn_py3.unicorn").uclib
-    except (ImportError, AttributeError):
-        raise ToolError("this version of package 'unicorn' is unknown; allowed are 2.1.x") from None
-
-
-@functools.cache
-def _load_counter() -> ctypes.CDLL:
-    source = resources.files("etinynet.target").joinpath("block_counter.c").read_bytes()
-    library = "block_counter.dll" if sys.platform == "win32" else "block_counter.so"
-    compiler = host_compiler()
-    with tempfile.TemporaryDirectory(prefix="etinynet-", ignore_cleanup_errors=True) as folder:
-        directory = Path(folder)
-        (directory / "block_counter.c").write_bytes(source)
-        options = ("-shared", "-fPIC", "-o", library)
-        run_tool((*compiler.command, *compiler.flags, *options, "block_counter.c"), directory)
-        return ctypes.CDLL(str(directory / library))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.errors import DeviceFault, ToolError
+from etinynet.target.alignment import AlignmentCheck
 from etinynet.target.counter import BlockCounter, Counts
 from etinynet.target.elf import Image
 from etinynet.target.parts import Part, Region
@@ -23,6 +24,7 @@ __all__ = ["INSTRUCTION_LIMIT", "Machine", "Run"]
 INSTRUCTION_LIMIT = 4_000_000_000
 
 _PAINT = 0xA5
+_ERASED = 0xFF
 _BELOW_RAM = 64 * 1024
 _BKPT, _SEMIHOSTING = 7, b"\xab\xbe"
 _EXCEPTIONS = {
@@ -48,9 +50,13 @@ class Run:
 
 
 class Machine:
-    """`part` with `image` in its flash. Raises ToolError if unicorn is missing."""
+    """`part` with `image` in its flash. Raises ToolError if unicorn is missing.
 
-    def __init__(self, part: Part, image: Image) -> None:
+    `check_alignment` also refuses LDM, STM, LDRD and STRD from addresses that are not multiples
+    of 4, as the part does; the run then takes several times longer.
+    """
+
+    def __init__(self, part: Part, image: Image, *, check_alignment: bool = False) -> None:
         unicorn, arm_const = _import("unicorn"), _import("unicorn.arm_const")
         self._unicorn, self._arm = unicorn, arm_const
         self._part, self._image = part, image
@@ -65,18 +71,23 @@ class Machine:
         flash = self._map(part.flash, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         rams = [self._map(ram, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE) for ram in part.rams]
         self._memory = ((part.flash, flash), *zip(part.rams, rams, strict=True))
+        flash[:] = _ERASED
         for address, content in image.segments:
             start = address - part.flash.origin
             flash[start : start + len(content)] = np.frombuffer(content, np.uint8)
-        self._counter = BlockCounter(self._engine, image, part.flash, flash)
+        code = (self._engine, image, part.flash, flash)
+        self._counter = BlockCounter(*code, unicorn.UC_HOOK_BLOCK)
+        self._alignment: AlignmentCheck | None = None
+        if check_alignment:
+            names = [*(f"R{n}" for n in range(13)), "SP", "LR"]
+            registers = [getattr(arm_const, f"UC_ARM_REG_{name}") for name in names]
+            self._alignment = AlignmentCheck(*code, registers, unicorn.UC_HOOK_CODE)
         self._engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
         self._semihosting = Semihosting({})
         self._fault: str | None = None
 
-    def run(
-        self, files: Mapping[str, bytes] | None = None, limit: int = INSTRUCTION_LIMIT
-    ) -> Run:
+    def run(self, files: Mapping[str, bytes] | None = None, limit: int = INSTRUCTION_LIMIT) -> Run:
         """Resets and runs until the program exits; `files` is what it can open for reading.
 
         Raises DeviceFault, with address and function, for an access outside the part's memory, a
@@ -88,6 +99,8 @@ class Machine:
         self._semihosting = Semihosting(files or {})
         self._fault = None
         self._counter.reset(limit)
+        if self._alignment is not None:
+            self._alignment.reset()
         vectors = np.frombuffer(self.read(self._part.flash.origin, 8), "<u4")
         self._engine.reg_write(self._arm.UC_ARM_REG_SP, int(vectors[0]))
         try:
@@ -96,6 +109,10 @@ class Machine:
             raise self._fault_at(self._fault or _words(error)) from None
         if self._fault is not None:
             raise self._fault_at(self._fault)
+        if self._alignment is not None and self._alignment.fault is not None:
+            at, address = self._alignment.fault
+            what = f"load or store of several words at {address:#010x}, which is not aligned to 4,"
+            raise self._fault_at(what, at)
         if self._counter.is_exhausted:
             raise self._fault_at(f"no end after {limit} instructions")
         if self._semihosting.exit_reason != APPLICATION_EXIT:
@@ -195,10 +212,10 @@ class Machine:
         name = next((region.name for region, _ in self._memory if address in region), None)
         return name or "outside the part's memory"
 
-    def _fault_at(self, what: str) -> DeviceFault:
+    def _fault_at(self, what: str, pc: int | None = None) -> DeviceFault:
         """The fault with the function it happened in and, where the link register says it, from."""
         arm, image = self._arm, self._image
-        pc = self._engine.reg_read(arm.UC_ARM_REG_PC)
+        pc = self._engine.reg_read(arm.UC_ARM_REG_PC) if pc is None else pc
         caller = self._engine.reg_read(arm.UC_ARM_REG_LR) & ~1
         message = f"{self._part.name}: {what} in {image.place(pc)}"
         here, back = image.symbol_at(pc), image.symbol_at(caller)

@@ -26,9 +26,7 @@ class McuProgram(Closing):
     def __init__(self, graph: Graph, part: Part, stack_bytes: int, optimization: str) -> None:
         self._graph, self._part = graph, part
         self._stack_bytes, self._optimization = stack_bytes, optimization
-        self._files = compile_graph(
-            graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length
-        )
+        self._files = compile_graph(graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length)
         self.firmware = self._build(part, trace=False)
         self._machine = Machine(part, self.firmware.image)
         self._tracer: Machine | None = None
@@ -37,8 +35,8 @@ class McuProgram(Closing):
     def run(self, image: NDArray[np.int8], *, tensors: bool = False) -> Result:
         """See `base.Program.run`; raises DeviceFault if the program does anything illegal.
 
-        Tensors come from a second build that reports each row; the numbers in the result are
-        always those of the first.
+        Tensors come from a second build that reports each row, on a machine that checks alignment
+        too; the numbers in the result are always those of the first.
         """
         check_image(self._graph, image)
         run = self._machine.run({"picture.rgb": pixels(image)})
@@ -81,7 +79,8 @@ class McuProgram(Closing):
         """The traced build, on a part with twice the flash: its calls may not fit the real one."""
         flash = dataclasses.replace(self._part.flash, length=2 * self._part.flash.length)
         part = dataclasses.replace(self._part, flash=flash)
-        machine = Machine(part, self._build(part, trace=True).image)
+        image = self._build(part, trace=True).image
+        machine = Machine(part, image, check_alignment=True)
         sizes = row_bytes(self._graph, self._files)
 
         def collect(op: int, row: int, rows: int, address: int) -> None:

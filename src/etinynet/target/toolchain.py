@@ -82,9 +82,7 @@ def compile_sources(
 
     def compile_one(source: str) -> str:
         name = Path(source).with_suffix(".o").name
-        run_tool(
-            (*compiler.command, *compiler.flags, *extra, "-c", source, "-o", name), directory
-        )
+        run_tool((*compiler.command, *compiler.flags, *extra, "-c", source, "-o", name), directory)
         return name
 
     with ThreadPoolExecutor(_WORKERS) as pool:

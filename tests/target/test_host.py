@@ -1,0 +1,107 @@
+"""The host target: streaming, sanitizers, programs and compilers that fail."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etinynet.errors import DeviceFault, ToolError
+from etinynet.graph import Graph, execute
+from etinynet.target import host
+from etinynet.target.host import HostTarget
+from etinynet.target.toolchain import device_compiler, host_compiler, run_tool
+from etinynet.target.verify import verify
+from graph_cases import random_graph, random_image
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return random_graph(np.random.default_rng(5))
+
+
+@pytest.fixture
+def gcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sanitizers need a compiler that has them."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc absent")
+    monkeypatch.setenv("ETINYNET_CC", "gcc")
+
+
+def test_many_pictures_through_one_process(graph: Graph) -> None:
+    rng = np.random.default_rng(0)
+    images = [random_image(rng, graph) for _ in range(20)]
+    with HostTarget().load(graph) as program:
+        scores = list(program.run_many(iter(images)))
+    for image, got in zip(images, scores, strict=True):
+        np.testing.assert_array_equal(got, execute(graph, image))
+
+
+@pytest.mark.usefixtures("gcc")
+@pytest.mark.parametrize("seed", [5, 6])
+def test_sanitizers_find_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    images = [random_image(rng, graph) for _ in range(2)]
+    with HostTarget(sanitize=True).load(graph) as program:
+        assert verify(graph, program, images).passed
+        assert verify(graph, program, images, tensors=True).passed
+        assert "gcc" in program.run(images[0]).tools
+
+
+@pytest.mark.usefixtures("gcc")
+def test_sanitizers_find_an_arena_that_is_too_small(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = host.compile_graph
+
+    def wrong(graph: Graph) -> dict[str, bytes]:
+        files = right(graph)
+        header = files["net.h"].decode()
+        size = header.split("NET_ARENA_BYTES ", 1)[1].split("\n", 1)[0]
+        smaller = header.replace(f"ARENA_BYTES {size}", f"ARENA_BYTES {int(size) - 64}")
+        checks = files["etn_schedule.h"].replace(b"(condition) ? 1 : -1", b"1")
+        return {**files, "net.h": smaller.encode(), "etn_schedule.h": checks}
+
+    monkeypatch.setattr(host, "compile_graph", wrong)
+    image = random_image(np.random.default_rng(0), graph)
+    with HostTarget(sanitize=True).load(graph) as program:
+        with pytest.raises(DeviceFault, match=r"host: the program ended with .*buffer-overflow"):
+            program.run(image)
+        with pytest.raises(DeviceFault, match=r"host: the program ended"):
+            program.run(image)
+
+
+def test_nothing_is_left_behind(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    program = HostTarget().load(graph)
+    program.close()
+    program.close()
+    forgotten = HostTarget().load(graph)
+    del program, forgotten
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_named_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETINYNET_CC", "no-such-cc -O3")
+    with pytest.raises(ToolError, match=r"ETINYNET_CC names 'no-such-cc', which is not on the p"):
+        host_compiler()
+
+
+def test_zig_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ETINYNET_CC", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for make in (host_compiler, lambda: device_compiler("cortex_m7")):
+        with pytest.raises(ToolError, match=r"'ziglang' is not installed; pip install etinynet"):
+            make()
+
+
+def test_tool_that_cannot_start(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"no-such-tool: cannot start: No such file"):
+        run_tool(["no-such-tool"], tmp_path)
