@@ -80,13 +80,13 @@ def packaged(name: str) -> bytes:
         raise ArtefactError(f"{name!r}: this installation lacks assets/{entry.file}") from None
 
 
-def fetch(name: str, entry: Entry | None = None) -> Path:
+def fetch(name: str) -> Path:
     """Path of the file called `name`, downloaded at first use into `cache_folder()`.
 
-    `entry` stands in for a name that is not in ENTRIES. The SHA-256 is checked before the file gets
-    its name, and again each time. Raises ArtefactError: unknown name, no network, other content.
+    The SHA-256 is checked before the file gets its name, and again each time.
+    Raises ArtefactError: unknown name, no network, other content.
     """
-    entry = _entry(name) if entry is None else entry
+    entry = _entry(name)
     if entry.url is None or entry.sha256 is None or entry.size is None:
         raise ArtefactError(f"{name!r} is in the package and is not fetched")
     path = cache_folder() / entry.file
