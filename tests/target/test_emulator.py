@@ -135,6 +135,26 @@ def test_variables_files_and_console(machine: Load, part: str) -> None:
         assert run.console == "hello\n"
 
 
+def test_a_machine_runs_again_after_a_fault(machine: Load) -> None:
+    source = """
+    int main(void)
+    {
+        uint8_t in[1];
+        board_read(in, 1);
+        if (in[0] != 0) {
+            *(volatile int *)0x50000000 = 1;
+        }
+        return board_write(in, 1);
+    }"""
+    loaded = machine(source)
+    for _ in range(2):
+        with pytest.raises(DeviceFault, match=r"write of 4 bytes to 0x50000000"):
+            loaded.run({"picture.rgb": b"\1"})
+        with pytest.raises(DeviceFault, match=r"no end after 3 instructions"):
+            loaded.run({"picture.rgb": b"\0"}, limit=3)
+        assert loaded.run({"picture.rgb": b"\0"}).written == {"scores.bin": b"\0"}
+
+
 def test_absent_picture_is_reported_to_the_program(machine: Load) -> None:
     source = "int main(void) { uint8_t b[4]; return board_read(b, 4) ? board_write(b, 0) : 1; }"
     assert machine(source).run().written == {"scores.bin": b""}

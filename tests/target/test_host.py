@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etinynet.errors import DeviceFault, ToolError
+from etinynet.errors import DeviceFault
 from etinynet.graph import Graph, execute
 from etinynet.target import host
 from etinynet.target.host import HostTarget
-from etinynet.target.toolchain import device_compiler, host_compiler, run_tool
 from etinynet.target.verify import verify
 from graph_cases import random_graph, random_image
 
@@ -86,22 +85,3 @@ def test_nothing_is_left_behind(
     del program, forgotten
     gc.collect()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_named_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ETINYNET_CC", "no-such-cc -O3")
-    with pytest.raises(ToolError, match=r"ETINYNET_CC names 'no-such-cc', which is not on the p"):
-        host_compiler()
-
-
-def test_zig_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ETINYNET_CC", raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for make in (host_compiler, lambda: device_compiler("cortex_m7")):
-        with pytest.raises(ToolError, match=r"'ziglang' is not installed; pip install etinynet"):
-            make()
-
-
-def test_tool_that_cannot_start(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"no-such-tool: cannot start: No such file"):
-        run_tool(["no-such-tool"], tmp_path)

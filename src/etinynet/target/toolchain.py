@@ -157,7 +157,6 @@ def _output(command: tuple[str, ...]) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-@functools.cache
 def _environment() -> dict[str, str]:
     """Our environment; where the home folder is read-only, zig's cache goes to a temporary one."""
     environment = dict(os.environ)
@@ -174,4 +173,4 @@ def _environment() -> dict[str, str]:
 def _is_writable(folder: Path) -> bool:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return os.access(folder, os.W_OK)
+    return folder.is_dir() and os.access(folder, os.W_OK)

@@ -1,0 +1,61 @@
+"""Compilers: where they are found, what is recorded, and one line when they fail."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etinynet.errors import ToolError
+from etinynet.target.toolchain import (
+    compile_sources,
+    device_compiler,
+    host_compiler,
+    run_tool,
+)
+
+
+def test_named_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETINYNET_CC", "no-such-cc -O3")
+    with pytest.raises(ToolError, match=r"ETINYNET_CC names 'no-such-cc', which is not on the p"):
+        host_compiler()
+
+
+def test_named_compiler_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc absent")
+    monkeypatch.setenv("ETINYNET_CC", "gcc -m64")
+    compiler = host_compiler(["-DX"])
+    assert compiler.command == ("gcc", "-m64")
+    assert compiler.describe(["-DY"]).startswith("gcc ")
+    assert compiler.describe(["-DY"]).endswith("-O2 -Wall -Wextra -DX -DY")
+
+
+def test_zig_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ETINYNET_CC", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for make in (host_compiler, lambda: device_compiler("cortex_m7")):
+        with pytest.raises(ToolError, match=r"'ziglang' is not installed; pip install etinynet"):
+            make()
+
+
+def test_tool_that_cannot_start(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"no-such-tool: cannot start: No such file"):
+        run_tool(["no-such-tool"], tmp_path)
+
+
+def test_tool_that_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"compiler: exit status 1 without a message"):
+        run_tool(["false"], tmp_path)
+
+
+def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocker / "cache"))
+    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "a.c").write_text("int a(int x); int a(int x) { return x + 1; }\n")
+    assert compile_sources(device_compiler("cortex_m4"), ["a.c"], tmp_path) == ["a.o"]
+    assert len(list(tmp_path.glob("etinynet-zig-*"))) == 1
