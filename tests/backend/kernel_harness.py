@@ -310,7 +310,7 @@ class ArmProgram:
 
 
 class _Counter:
-    """Counts instructions by blocks: a Thumb instruction has 4 bytes if it starts 0b11101 or more."""
+    """Counts instructions by blocks; a Thumb instruction from 0b11101... has 4 bytes, others 2."""
 
     def __init__(self, engine: Uc) -> None:
         self.total = 0

@@ -12,10 +12,10 @@ __all__ = ["pack_weight", "scratch_bytes", "weight_c_type"]
 PackedWeight = NDArray[np.uint32] | NDArray[np.int8] | NDArray[np.uint8]
 
 #: Pixels whose columns conv2d holds at one time; ETN_CONV2D_PIXELS of etn_conv2d.h.
-_CONV2D_PIXELS = 16
+_CONV2D_PIXELS = 32
 
 #: Taps in the order of the nibbles of a depthwise channel; the tenth nibble is unused.
-_DEPTHWISE_NIBBLES = (0, 3, 6, 1, 2, 5, 8, 4, 7)
+_DEPTHWISE_NIBBLES = (0, 6, 3, 1, 2, 8, 5, 4, 7)
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -37,9 +37,9 @@ def _pack_matrix(weight: NDArray[np.int8], bits: int) -> NDArray[np.uint32]:
     if bits > 4:
         packed = pairs.transpose(0, 2, 3, 1)
     else:
-        # (pair, word, channel, half, lane) to nibbles in order (lane, half, channel), low first.
+        # k = 2 * half + lane: a byte holds both halves, bytes are in order (lane, channel).
         nibbles = (pairs.reshape(*pairs.shape[:3], 2, 2) + 8).astype(np.uint8)
-        ordered = nibbles.transpose(0, 2, 4, 3, 1)
+        ordered = nibbles.transpose(0, 2, 4, 1, 3)
         packed = ordered[..., 0] | ordered[..., 1] << 4
     words = np.ascontiguousarray(packed).view(np.uint8).reshape(-1, 4)
     return words.view("<u4").astype(np.uint32).reshape(-1)

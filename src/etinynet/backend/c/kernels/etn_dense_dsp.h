@@ -15,19 +15,19 @@ ETN_INLINE void etn_dense_bytes(int32_t sum[2], uint32_t word, uint32_t x)
 /* Add inputs (k .. k + 3) times the nibbles of `word`. */
 ETN_INLINE void etn_dense_nibbles(int32_t sum[2], uint32_t word, uint32_t x01, uint32_t x23)
 {
-    const uint32_t mask = 0x000F000Fu;
-    const uint32_t eight = 0x00080008u;
-    sum[0] = etn_smlad(etn_ssub16(word & mask, eight), x01, sum[0]);
-    sum[1] = etn_smlad(etn_ssub16((word >> 4) & mask, eight), x01, sum[1]);
-    sum[0] = etn_smlad(etn_ssub16((word >> 8) & mask, eight), x23, sum[0]);
-    sum[1] = etn_smlad(etn_ssub16((word >> 12) & mask, eight), x23, sum[1]);
+    const uint32_t low = word & ETN_NIBBLE_MASK;
+    const uint32_t high = (word >> 4) & ETN_NIBBLE_MASK;
+    sum[0] = etn_smlad(etn_sxtab16(ETN_NIBBLE_BIAS, low), x01, sum[0]);
+    sum[1] = etn_smlad(etn_sxtab16_ror8(ETN_NIBBLE_BIAS, low), x01, sum[1]);
+    sum[0] = etn_smlad(etn_sxtab16(ETN_NIBBLE_BIAS, high), x23, sum[0]);
+    sum[1] = etn_smlad(etn_sxtab16_ror8(ETN_NIBBLE_BIAS, high), x23, sum[1]);
 }
 
 /* The next two inputs where `left` are left: zero beyond them. */
 ETN_INLINE uint32_t etn_dense_input(const int16_t *in, int32_t left)
 {
     if (left >= 2) {
-        return etn_load_word(in);
+        return etn_load_aligned(in);
     }
     return left == 1 ? (uint32_t)(uint16_t)*in : 0u;
 }
@@ -39,10 +39,10 @@ ETN_INLINE void etn_dense_pair(
     int32_t left = count;
     if (weight_bits > 4) {
         for (; left >= 8; left -= 8) {
-            etn_dense_bytes(sum, words[0], etn_load_word(in));
-            etn_dense_bytes(sum, words[1], etn_load_word(in + 2));
-            etn_dense_bytes(sum, words[2], etn_load_word(in + 4));
-            etn_dense_bytes(sum, words[3], etn_load_word(in + 6));
+            etn_dense_bytes(sum, words[0], etn_load_aligned(in));
+            etn_dense_bytes(sum, words[1], etn_load_aligned(in + 2));
+            etn_dense_bytes(sum, words[2], etn_load_aligned(in + 4));
+            etn_dense_bytes(sum, words[3], etn_load_aligned(in + 6));
             words += 4;
             in += 8;
         }
@@ -52,8 +52,8 @@ ETN_INLINE void etn_dense_pair(
         }
     } else {
         for (; left >= 8; left -= 8) {
-            etn_dense_nibbles(sum, words[0], etn_load_word(in), etn_load_word(in + 2));
-            etn_dense_nibbles(sum, words[1], etn_load_word(in + 4), etn_load_word(in + 6));
+            etn_dense_nibbles(sum, words[0], etn_load_aligned(in), etn_load_aligned(in + 2));
+            etn_dense_nibbles(sum, words[1], etn_load_aligned(in + 4), etn_load_aligned(in + 6));
             words += 2;
             in += 8;
         }

@@ -3,7 +3,7 @@
  * `rows` are three input rows of int8 lines, channel c at rows[r] + c * line_stride, position 0
  * the left pad (the value of column x is at x + 1). Read are positions 0 .. stride * width_out + 2
  * at most, which reaches into the 4 spare bytes that the layout has after the last line.
- * `residual` is a view like `out` (int8), or NULL; it may be the same memory as `out`.
+ * `residual` is a view of int8 values of the same shape as `out`, or NULL.
  * `constants->weight`: depthwise bytes of etn_weights.h. No scratch.
  */
 #ifndef ETN_DEPTHWISE_H

@@ -7,7 +7,7 @@
 #ifndef ETN_DEPTHWISE_DSP_H
 #define ETN_DEPTHWISE_DSP_H
 
-/* Weights of one channel: outer[row] holds taps (0, 2); middle01 the middle taps of rows 0 and 1. */
+/* Weights of one channel: outer[row] has taps 0 and 2, middle01 taps 1 of rows 0 and 1. */
 typedef struct {
     uint32_t outer[3];
     uint32_t middle01;
@@ -32,15 +32,15 @@ ETN_INLINE etn_taps etn_taps_bytes(const int8_t *packed)
 /* Expand 9 nibbles in 5 bytes. */
 ETN_INLINE etn_taps etn_taps_nibbles(const uint8_t *packed)
 {
-    const uint32_t mask = 0x000F000Fu;
-    const uint32_t eight = 0x00080008u;
     const uint32_t word = etn_load_word(packed);
+    const uint32_t low = word & ETN_NIBBLE_MASK;
+    const uint32_t high = (word >> 4) & ETN_NIBBLE_MASK;
     etn_taps taps;
-    taps.outer[0] = etn_ssub16(word & mask, eight);
-    taps.outer[1] = etn_ssub16((word >> 4) & mask, eight);
-    taps.outer[2] = etn_ssub16((word >> 8) & mask, eight);
-    taps.middle01 = etn_ssub16((word >> 12) & mask, eight);
-    taps.middle2 = etn_ssub16(packed[4] & mask, eight);
+    taps.outer[0] = etn_sxtab16(ETN_NIBBLE_BIAS, low);
+    taps.outer[1] = etn_sxtab16_ror8(ETN_NIBBLE_BIAS, low);
+    taps.outer[2] = etn_sxtab16(ETN_NIBBLE_BIAS, high);
+    taps.middle01 = etn_sxtab16_ror8(ETN_NIBBLE_BIAS, high);
+    taps.middle2 = etn_sxtab16(ETN_NIBBLE_BIAS, packed[4] & ETN_NIBBLE_MASK);
     return taps;
 }
 
@@ -158,6 +158,7 @@ ETN_INLINE void etn_depthwise_line(
     int32_t left = width;
     etn_view target = *out;
     etn_view source = residual != NULL ? *residual : *out;
+    const etn_view *shortcut = residual != NULL ? &source : NULL;
     target.data = etn_address(&target, 0, 0, c);
     source.data = etn_address(&source, 0, 0, c);
     do {
@@ -165,13 +166,14 @@ ETN_INLINE void etn_depthwise_line(
         int32_t step = block;
         if (block == 4) {
             etn_taps_four(sum, channel->bias, line, stride, taps);
+            etn_finish_element(sum[0], channel, rule, &target, shortcut, 0, 0, 0);
+            etn_finish_element(sum[1], channel, rule, &target, shortcut, 0, 1, 0);
+            etn_finish_element(sum[2], channel, rule, &target, shortcut, 0, 2, 0);
+            etn_finish_element(sum[3], channel, rule, &target, shortcut, 0, 3, 0);
         } else {
             sum[0] = etn_taps_sum(channel->bias, line, taps);
             etn_taps_advance(line, stride);
-        }
-        for (int32_t i = 0; i < block; i++) {
-            etn_finish_element(
-                sum[i], channel, rule, &target, residual != NULL ? &source : NULL, 0, i, 0);
+            etn_finish_element(sum[0], channel, rule, &target, shortcut, 0, 0, 0);
         }
         left -= block;
         if (width % block != 0 && left > 0 && left < block) {

@@ -19,6 +19,14 @@ ETN_INLINE uint32_t etn_load_word(const void *address)
     return ((const etn_unaligned *)address)->word;
 }
 
+/* One word from an address that is a multiple of 4: loads of neighbours can become one LDRD. */
+typedef uint32_t __attribute__((may_alias)) etn_aligned;
+
+ETN_INLINE uint32_t etn_load_aligned(const void *address)
+{
+    return *(const etn_aligned *)address;
+}
+
 #if defined(__ARM_FEATURE_DSP)
 
 /* addend + a.low * b.low + a.high * b.high */
@@ -98,11 +106,19 @@ ETN_INLINE uint32_t etn_sxtb16_ror8(uint32_t word)
     return result;
 }
 
-/* a - b in each lane */
-ETN_INLINE uint32_t etn_ssub16(uint32_t a, uint32_t b)
+/* lanes + bytes 0 and 2 of word */
+ETN_INLINE uint32_t etn_sxtab16(uint32_t lanes, uint32_t word)
 {
     uint32_t result;
-    __asm__("ssub16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(lanes), "r"(word));
+    return result;
+}
+
+/* lanes + bytes 1 and 3 of word */
+ETN_INLINE uint32_t etn_sxtab16_ror8(uint32_t lanes, uint32_t word)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(lanes), "r"(word));
     return result;
 }
 
@@ -195,9 +211,14 @@ ETN_INLINE uint32_t etn_sxtb16_ror8(uint32_t word)
     return etn_lanes(etn_byte(word, 1), etn_byte(word, 3));
 }
 
-ETN_INLINE uint32_t etn_ssub16(uint32_t a, uint32_t b)
+ETN_INLINE uint32_t etn_sxtab16(uint32_t lanes, uint32_t word)
 {
-    return etn_lanes(etn_low(a) - etn_low(b), etn_high(a) - etn_high(b));
+    return etn_lanes(etn_low(lanes) + etn_byte(word, 0), etn_high(lanes) + etn_byte(word, 2));
+}
+
+ETN_INLINE uint32_t etn_sxtab16_ror8(uint32_t lanes, uint32_t word)
+{
+    return etn_lanes(etn_low(lanes) + etn_byte(word, 1), etn_high(lanes) + etn_byte(word, 3));
 }
 
 ETN_INLINE uint32_t etn_pkhbt(uint32_t a, uint32_t b)

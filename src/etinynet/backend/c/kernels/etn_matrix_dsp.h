@@ -30,12 +30,12 @@ ETN_INLINE void etn_expand_bytes(uint32_t word, uint32_t *lanes)
 /* Expand a packed word of nibbles into 4 words of lanes. */
 ETN_INLINE void etn_expand_nibbles(uint32_t word, uint32_t *lanes)
 {
-    const uint32_t mask = 0x000F000Fu;
-    const uint32_t eight = 0x00080008u;
-    lanes[0] = etn_ssub16(word & mask, eight);
-    lanes[1] = etn_ssub16((word >> 4) & mask, eight);
-    lanes[2] = etn_ssub16((word >> 8) & mask, eight);
-    lanes[3] = etn_ssub16((word >> 12) & mask, eight);
+    const uint32_t low = word & ETN_NIBBLE_MASK;
+    const uint32_t high = (word >> 4) & ETN_NIBBLE_MASK;
+    lanes[0] = etn_sxtab16(ETN_NIBBLE_BIAS, low);
+    lanes[1] = etn_sxtab16_ror8(ETN_NIBBLE_BIAS, low);
+    lanes[2] = etn_sxtab16(ETN_NIBBLE_BIAS, high);
+    lanes[3] = etn_sxtab16_ror8(ETN_NIBBLE_BIAS, high);
 }
 
 /* Expand one pair of channels, `words` packed words. */
@@ -59,6 +59,13 @@ ETN_INLINE void etn_expand(
             lanes += 2;
         }
     } else {
+        for (; left >= 2; left -= 2) {
+            const uint32_t first = packed[0], second = packed[1];
+            etn_expand_nibbles(first, lanes);
+            etn_expand_nibbles(second, lanes + 4);
+            packed += 2;
+            lanes += 8;
+        }
         for (; left > 0; left--) {
             etn_expand_nibbles(*packed++, lanes);
             lanes += 4;
@@ -217,29 +224,43 @@ ETN_INLINE void etn_cursor_next(etn_cursor *cursor, const etn_pair *pair, int32_
     }
 }
 
-/* `pixels` (1 or 4) pixels of a pair of channels. */
-ETN_INLINE void etn_pair_pixels(
-    const etn_pair *pair, int32_t pixels, const uint32_t *weight, const int16_t *in,
-    etn_cursor *cursor, int32_t rows)
+/* Store channels a and b of one pixel and go to the next. */
+ETN_INLINE void etn_pair_finish(
+    const etn_pair *pair, int32_t a, int32_t b, etn_cursor *cursor, int32_t rows)
 {
     const etn_view *out = pair->out;
     const etn_view *residual = pair->residual;
     const int32_t next = out->channel_stride * (out->wide ? 2 : 1);
-    etn_block sum;
-    for (int32_t p = 0; p < pixels; p++) {
-        sum.a[p] = pair->a.bias;
-        sum.b[p] = pair->b.bias;
+    etn_finish(a, &pair->a, pair->rule, cursor->out, out->wide, residual, cursor->shortcut);
+    if (pair->both) {
+        etn_finish(b, &pair->b, pair->rule, cursor->out + next, out->wide, residual,
+                   residual != NULL ? cursor->shortcut + residual->channel_stride : NULL);
     }
-    etn_block_add(&sum, pixels, weight, in, pair->in_stride, pair->depth);
-    for (int32_t p = 0; p < pixels; p++) {
-        etn_finish(sum.a[p], &pair->a, pair->rule, cursor->out, out->wide, residual,
-                   cursor->shortcut);
-        if (pair->both) {
-            etn_finish(sum.b[p], &pair->b, pair->rule, cursor->out + next, out->wide, residual,
-                       residual != NULL ? cursor->shortcut + residual->channel_stride : NULL);
-        }
-        etn_cursor_next(cursor, pair, rows);
-    }
+    etn_cursor_next(cursor, pair, rows);
+}
+
+/* Four pixels of a pair of channels; loops of four are written out, compilers unroll only some. */
+ETN_INLINE void etn_pair_four(
+    const etn_pair *pair, const uint32_t *weight, const int16_t *in, etn_cursor *cursor,
+    int32_t rows)
+{
+    const int32_t a = pair->a.bias, b = pair->b.bias;
+    etn_block sum = {{a, a, a, a}, {b, b, b, b}};
+    etn_block_add(&sum, 4, weight, in, pair->in_stride, pair->depth);
+    etn_pair_finish(pair, sum.a[0], sum.b[0], cursor, rows);
+    etn_pair_finish(pair, sum.a[1], sum.b[1], cursor, rows);
+    etn_pair_finish(pair, sum.a[2], sum.b[2], cursor, rows);
+    etn_pair_finish(pair, sum.a[3], sum.b[3], cursor, rows);
+}
+
+/* One pixel. */
+ETN_INLINE void etn_pair_one(
+    const etn_pair *pair, const uint32_t *weight, const int16_t *in, etn_cursor *cursor,
+    int32_t rows)
+{
+    etn_block sum = {{pair->a.bias, 0, 0, 0}, {pair->b.bias, 0, 0, 0}};
+    etn_block_add(&sum, 1, weight, in, pair->in_stride, pair->depth);
+    etn_pair_finish(pair, sum.a[0], sum.b[0], cursor, rows);
 }
 
 /* All pixels of channels c and c + 1: `runs` runs of `count` pixels each, a run being `rows` rows
@@ -257,11 +278,11 @@ ETN_INLINE void etn_pair_runs(
             cursor.shortcut = (const int8_t *)etn_address(pair->residual, run, 0, c);
         }
         for (; left >= 4; left -= 4) {
-            etn_pair_pixels(pair, 4, weight, column, &cursor, rows);
+            etn_pair_four(pair, weight, column, &cursor, rows);
             column += 4 * pair->in_stride;
         }
         for (; left > 0; left--) {
-            etn_pair_pixels(pair, 1, weight, column, &cursor, rows);
+            etn_pair_one(pair, weight, column, &cursor, rows);
             column += pair->in_stride;
         }
     }

@@ -1,8 +1,8 @@
 /* pointwise: 1x1 convolution, int16 HWC rows in.
  *
  * `in` holds n_rows rows of width pixels of in_channels int16 values, rows in_row_stride elements
- * apart (2-byte aligned is enough). `residual` is a view like `out` (int8), or NULL; it may be the
- * same memory as `out`. `constants->weight`: matrix of etn_weights.h, depth in_channels.
+ * apart (2-byte aligned is enough). `residual` is a view of int8 values of the same shape as `out`,
+ * or NULL. `constants->weight`: matrix of etn_weights.h, depth in_channels.
  * `scratch`: 4-byte aligned, 4 * (in_channels rounded up to 4) bytes.
  */
 #ifndef ETN_POINTWISE_H

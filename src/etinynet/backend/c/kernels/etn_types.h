@@ -45,7 +45,8 @@ typedef struct {
 /* Rows of a tensor: element (row, pixel, channel) is
  * data[row * row_stride + pixel * pixel_stride + channel * channel_stride],
  * strides in elements of int16_t if `wide`, else of int8_t. `data` is element (0, 0, 0) of the
- * call: past the pad of a padded line. Residuals are views with wide = 0, or NULL for none. */
+ * call: past the pad of a padded line. Residuals are views with wide = 0, or NULL for none.
+ * What a kernel writes must not overlap what it reads, the residual included. */
 typedef struct {
     void *data;
     int32_t row_stride;
@@ -87,7 +88,8 @@ typedef struct {
     int32_t bias;
 } etn_channel;
 
-ETN_INLINE etn_channel etn_channel_of(const etn_constants *constants, etn_rule rule, int32_t channel)
+ETN_INLINE etn_channel etn_channel_of(
+    const etn_constants *constants, etn_rule rule, int32_t channel)
 {
     const int32_t index = rule.per_tensor ? 0 : channel;
     etn_channel result;

@@ -1,17 +1,18 @@
 /* The packed weights, in words of plain C: what pack.py wrote and how to read it back.
  *
  * Matrix (conv2d, pointwise, dense): `depth` weights for each output channel, channels in pairs,
- * uint32_t words. Bytes, low first, of one word at more than 4 bits, and nibbles at 4 or fewer:
+ * uint32_t words. The bytes of one word, low first:
  *
- *     8 bits: a[k]  b[k]  a[k+1]  b[k+1]                                     k = 0, 2, 4...
- *     4 bits: a[k]  b[k]  a[k+2]  b[k+2]  a[k+1]  b[k+1]  a[k+3]  b[k+3]     k = 0, 4, 8...
+ *     5 to 8 bits:  a[k]          b[k]          a[k+1]          b[k+1]          k = 0, 2, 4...
+ *     2 to 4 bits:  a[k], a[k+2]  b[k], b[k+2]  a[k+1], a[k+3]  b[k+1], b[k+3]  k = 0, 4, 8...
  *
- * a and b are the two channels of the pair; nibbles hold weight + 8; what is missing at the end
- * (odd depth, odd channel count) is weight 0. SXTB16, or AND 0x000F000F, gives pairs of weights.
+ * a and b are the two channels of the pair; low nibble before high nibble, weight + 8 in each.
+ * What is missing at the end (odd depth, odd channel count) is weight 0. SXTB16 gives the lanes
+ * (a[k], a[k+1]) and, rotated by 8 bits, (b[k], b[k+1]).
  *
  * Depthwise 3x3: 8 bits, 9 bytes for each channel in order of rows, and 1 to 4 bytes at the end
  * of the array that may be read; 4 bits, 5 bytes for each channel, nibbles low first with
- * weight + 8, tap numbers 0 3 6 1 2 5 8 4 7 and one nibble unused.
+ * weight + 8, tap numbers 0 6 3 1 2 8 5 4 7 and one nibble unused.
  */
 #ifndef ETN_WEIGHTS_H
 #define ETN_WEIGHTS_H
@@ -24,6 +25,10 @@ ETN_INLINE int32_t etn_matrix_pair_words(int32_t depth, int32_t weight_bits)
     return weight_bits > 4 ? (depth + 1) / 2 : (depth + 3) / 4;
 }
 
+/* Two lanes of -8, which undoes the + 8 of the nibbles, and the low nibbles of a word. */
+#define ETN_NIBBLE_BIAS 0xFFF8FFF8u
+#define ETN_NIBBLE_MASK 0x0F0F0F0Fu
+
 /* Weight `k` of `channel`. */
 ETN_INLINE int32_t etn_matrix_weight(
     const uint32_t *packed, int32_t depth, int32_t weight_bits, int32_t channel, int32_t k)
@@ -33,7 +38,7 @@ ETN_INLINE int32_t etn_matrix_weight(
         const int32_t shift = 8 * (channel % 2) + 16 * (k % 2);
         return (int8_t)(uint8_t)((pair[k / 2] >> shift) & 0xFFu);
     } else {
-        const int32_t shift = 4 * (channel % 2) + 16 * (k % 2) + 8 * (k / 2 % 2);
+        const int32_t shift = 8 * (channel % 2) + 16 * (k % 2) + 4 * (k / 2 % 2);
         return (int32_t)((pair[k / 4] >> shift) & 0xFu) - 8;
     }
 }
@@ -45,7 +50,7 @@ ETN_INLINE int32_t etn_depthwise_weight(
     if (weight_bits > 4) {
         return ((const int8_t *)packed)[9 * channel + tap];
     } else {
-        static const uint8_t place[9] = {0, 3, 4, 1, 7, 5, 2, 8, 6};
+        static const uint8_t place[9] = {0, 3, 4, 2, 7, 6, 1, 8, 5};
         const uint8_t byte = ((const uint8_t *)packed)[5 * channel + place[tap] / 2];
         return ((byte >> (4 * (place[tap] % 2))) & 0xF) - 8;
     }
