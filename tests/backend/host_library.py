@@ -21,7 +21,7 @@ __all__ = ["FLAGS", "HostLibrary", "build"]
 
 FLAGS = (
     "-std=c99",
-    "-O1",
+    "-O0",
     "-g",
     "-Wall",
     "-Wextra",

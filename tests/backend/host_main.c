@@ -20,14 +20,6 @@ void etn_trace(int32_t op, int32_t row, int32_t rows, const void *data);
 
 void etn_trace(int32_t op, int32_t row, int32_t rows, const void *data)
 {
-    /* the scores have no spare bytes after them */
-    const int32_t last = (int32_t)(sizeof row_bytes / sizeof row_bytes[0]) - 1;
-    uint8_t padded[(SCORES + 1) / 2 * 4];
-    if (op == last) {
-        memset(padded, 0, sizeof padded);
-        memcpy(padded, data, 2 * SCORES);
-        data = padded;
-    }
     record(op, row, rows, data, rows * row_bytes[op]);
 }
 
@@ -47,17 +39,14 @@ static int read_row(void *context, int32_t row, uint8_t *rgb)
 int main(int argc, char **argv)
 {
     /* exactly as large as promised, so that the sanitizer sees a byte too many */
-    uint8_t *memory = malloc(ARENA_BYTES + 8);
-    uint8_t *arena = memory;
+    uint8_t *arena = malloc(ARENA_BYTES);
     int16_t *scores = malloc(2 * SCORES);
     const char *mode = argc > 1 ? argv[1] : "";
     int argument = argc > 2 ? atoi(argv[2]) : 0;
     int status = -2;
-    if (memory == NULL || scores == NULL || fread(picture, 1, PICTURE_BYTES, stdin) != PICTURE_BYTES) {
+    if (arena == NULL || scores == NULL || fread(picture, 1, PICTURE_BYTES, stdin) != PICTURE_BYTES) {
         return 1;
     }
-    memory = realloc(memory, ARENA_BYTES);
-    arena = memory;
     memset(arena, 0xA5, ARENA_BYTES);
     memset(scores, 0, 2 * SCORES);
     if (strcmp(mode, "rows") == 0) {
@@ -73,7 +62,7 @@ int main(int argc, char **argv)
                                  : RUN_FRAME(arena, NULL, scores);
     }
     record(-1, status, 0, scores, 2 * SCORES);
-    free(memory);
+    free(arena);
     free(scores);
     return 0;
 }

@@ -164,17 +164,19 @@ def test_report_holds_what_the_plan_says():
 def test_decode_rows_of_padded_lines():
     tensor = {
         "shape": [9, 2, 3], "element_bytes": 1, "pixel_stride": 1, "channel_stride": 4, "pad": 1,
-        "row_bytes": 16,
+        "row_bytes": 16, "bits": 8,
     }  # fmt: skip
     rows = decode_rows(tensor, 2, bytes(range(32)))
     np.testing.assert_array_equal(rows[0], [[1, 5, 9], [2, 6, 10]])
     np.testing.assert_array_equal(rows[1], rows[0] + 16)
+    assert rows.dtype == np.int8
+    assert decode_rows(tensor | {"bits": 12}, 2, bytes(32)).dtype == np.int16
 
 
 def test_too_large_for_the_part_is_refused_with_all_sizes():
     graph = _graph(6)
     planned = json.loads(compile_graph(graph)["report.json"])["planned"]
-    flash = planned["weight_and_constant_bytes"]
+    flash = planned["weight_bytes"] + planned["constant_bytes"]
     ram = planned["arena_bytes"] + planned["scores_bytes"]
     compile_graph(graph, flash_bytes=flash, ram_bytes=ram)
     sizes = f"arena {planned['arena_bytes']} .* = {ram} bytes of RAM"

@@ -58,7 +58,7 @@ def _with_ring(plan, name, **changes):
 def test_replay_refuses_a_ring_too_small(planned):
     graph, plan = planned
     broken = _with_ring(plan, "stem", rows=plan.rings["stem"].rows - 1)
-    with pytest.raises(EtinynetError, match=r"'stem' (after it was overwritten|do not lie together)"):
+    with pytest.raises(EtinynetError, match="'stem' after it was overwritten"):
         replay(graph, broken)
 
 

@@ -191,10 +191,12 @@ def _checks(graph: Graph, plan: Plan) -> list[dict[str, str]]:
         fits = f"{offset} + {plan.scratch_bytes[index]} <= {arena}"
         checks.append({"name": f"scratch_{index}", "condition": fits})
         op = graph.ops[index]
+        depth = graph.tensors[op.input].shape[2]
+        need = f"4 * (({depth} + 3) / 4 * 4)"
         if op.kind == "conv2d":
-            need = f"ETN_CONV2D_SCRATCH({op.kernel}, {graph.tensors[op.input].shape[2]})"
-            enough = f"{need} <= {plan.scratch_bytes[index]}"
-            checks.append({"name": f"scratch_size_{index}", "condition": enough})
+            need = f"ETN_CONV2D_SCRATCH({op.kernel}, {depth})"
+        enough = f"{need} <= {plan.scratch_bytes[index]}"
+        checks.append({"name": f"scratch_size_{index}", "condition": enough})
     for index, offset in plan.pads.items():
         row_bytes = plan.layouts[graph.ops[index].input].row_bytes
         fits = f"{offset} + {row_bytes} <= {arena}"

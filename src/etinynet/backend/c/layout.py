@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etinynet.errors import UnsupportedError
 from etinynet.graph.ir import Graph, Op, Tensor
@@ -79,7 +79,8 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout]) -> Layout:
     readers = [op for op in graph.ops if op.input == name]
     wanted = [_wanted(op, tensor) for op in readers]
     if name == graph.output:
-        wanted.append(_hwc(tensor, 2))
+        # The caller's array: it has no spare bytes at the end.
+        wanted.append(replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2]))
     if name == graph.input:
         wanted.append(_hwc(tensor, 1))
     if not wanted:

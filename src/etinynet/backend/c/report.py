@@ -71,7 +71,7 @@ def report_bytes(
     graph: Graph, plan: Plan, arrays: list[Array], constants: list[OpConstants], command: str
 ) -> bytes:
     """Content of report.json. Sizes are computed, not measured; code is known after linking."""
-    total = sum(array.bytes for array in arrays)
+    weights = sum(array.bytes for array in arrays if array.symbol.endswith("_weight"))
     report = {
         "format": "etinynet-c-report",
         "version": 1,
@@ -81,7 +81,8 @@ def report_bytes(
             "arena_bytes": plan.arena_bytes,
             "arena_lower_bound": plan.peak_bytes,
             "scores_bytes": 2 * graph.tensors[graph.output].shape[2],
-            "weight_and_constant_bytes": total,
+            "weight_bytes": weights,
+            "constant_bytes": sum(array.bytes for array in arrays) - weights,
             "macs": sum(macs(graph, op) for op in graph.ops),
             "calls": plan.events,
         },
@@ -91,18 +92,22 @@ def report_bytes(
     return (json.dumps(report, indent=2) + "\n").encode()
 
 
-def decode_rows(tensor: dict[str, Any], rows: int, data: bytes) -> NDArray[np.int16]:
+def decode_rows(
+    tensor: dict[str, Any], rows: int, data: bytes
+) -> NDArray[np.int8] | NDArray[np.int16]:
     """Values (rows, width, channels) in the memory `data` of `rows` rows handed to etn_trace.
 
-    `tensor` is an entry of "tensors" of report.json; `data` has rows * row_bytes bytes.
+    `tensor` is an entry of "tensors" of report.json; `data` has rows * row_bytes bytes. The result
+    is int8 for tensors of up to 8 bits, else int16, as in the reference executor.
     """
     _, width, channels = tensor["shape"]
     element = tensor["element_bytes"]
-    flat = np.frombuffer(data, np.int16 if element == 2 else np.int8)
+    flat = np.frombuffer(data, "<i2" if element == 2 else "i1")
     lines = flat.reshape(rows, tensor["row_bytes"] // element)
     places = (
         tensor["pad"]
         + np.arange(width)[:, None] * tensor["pixel_stride"]
         + np.arange(channels) * tensor["channel_stride"]
     )
-    return lines[:, places].astype(np.int16)
+    values = lines[:, places]
+    return values.astype(np.int8) if tensor["bits"] <= 8 else values.astype(np.int16)
