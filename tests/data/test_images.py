@@ -1,0 +1,199 @@
+"""Pictures of every sort and damage: the right pixels or a DataError in one line."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from etinynet.data import images
+from etinynet.data.images import Preprocess, load_picture, to_input
+from etinynet.errors import ConfigError, DataError
+
+
+def _save(path, picture: Image.Image, **options):
+    picture.save(path, **options)
+    return path
+
+
+def _gradient(height: int = 20, width: int = 30) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 8, columns * 8, rows + columns], axis=2).astype(np.uint8)
+
+
+def test_rgb_is_kept(tmp_path):
+    pixels = _gradient()
+    got = load_picture(_save(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert got.dtype == np.uint8
+    assert np.array_equal(got, pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "PA", "CMYK", "YCbCr", "I;16"])
+def test_modes_become_rgb(tmp_path, mode):
+    suffix = {"CMYK": "jpg", "YCbCr": "jpg", "PA": "webp"}.get(mode, "png")
+    source = Image.new("RGB", (6, 4), (255, 255, 255))
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((4, 6), 65535, np.uint16))
+    else:
+        picture = source.convert(mode) if mode != "PA" else source.convert("RGBA")
+    got = load_picture(_save(tmp_path / f"a.{suffix}", picture))
+    assert got.shape == (4, 6, 3)
+    assert got.min() >= 254
+
+
+def test_sixteen_bit_grey_keeps_its_range(tmp_path):
+    values = np.array([[0, 257 * 100, 65535]], np.uint16)
+    got = load_picture(_save(tmp_path / "a.png", Image.fromarray(values)))
+    assert got[0, :, 0].tolist() == [0, 100, 255]
+
+
+def test_floating_point_is_refused(tmp_path):
+    path = _save(tmp_path / "a.tif", Image.fromarray(np.ones((2, 2), np.float32)))
+    with pytest.raises(DataError, match=r"a\.tif: picture of floating-point values"):
+        load_picture(path)
+
+
+def test_transparent_is_laid_over_white(tmp_path):
+    picture = Image.new("RGBA", (2, 1))
+    picture.putpixel((1, 0), (10, 20, 30, 255))
+    got = load_picture(_save(tmp_path / "a.png", picture))
+    assert got.tolist() == [[[255, 255, 255], [10, 20, 30]]]
+
+
+def test_palette_with_transparent_entry(tmp_path):
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([0, 0, 0, 9, 8, 7])
+    picture.putpixel((1, 0), 1)
+    got = load_picture(_save(tmp_path / "a.png", picture, transparency=0))
+    assert got.tolist() == [[[255, 255, 255], [9, 8, 7]]]
+
+
+@pytest.mark.parametrize(
+    ("tag", "turn"),
+    [(1, lambda p: p), (3, lambda p: p[::-1, ::-1]), (6, lambda p: np.rot90(p, -1)),
+     (8, lambda p: np.rot90(p))],
+)  # fmt: skip
+def test_exif_orientation_is_applied(tmp_path, tag, turn):
+    pixels = _gradient()
+    exif = Image.Exif()
+    exif[0x112] = tag
+    got = load_picture(_save(tmp_path / "a.png", Image.fromarray(pixels), exif=exif))
+    assert np.array_equal(got, turn(pixels))
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"not a picture" * 100, b"\xff\xd8\xff\xe0"])
+def test_not_a_picture(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg: ") as caught:
+        load_picture(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_and_folder(tmp_path):
+    with pytest.raises(DataError, match="cannot read this picture: No such file"):
+        load_picture(tmp_path / "absent.png")
+    with pytest.raises(DataError, match="cannot read this picture"):
+        load_picture(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_truncated_or_changed_bytes(tmp_path, form):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(
+        buffer, form
+    )
+    whole = buffer.getvalue()
+    path = tmp_path / "a"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="picture"):
+        load_picture(path)
+    for position in [*range(64), *range(64, len(whole), 101)]:
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            picture = load_picture(path)
+        except DataError:
+            continue
+        assert picture.ndim == 3
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    path = _save(tmp_path / "a.png", Image.new("L", (101, 100)))
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    with pytest.raises(DataError, match="is 101 x 100; at most 10,000 pixels are allowed"):
+        load_picture(path)
+
+
+def test_decompression_bomb(tmp_path):
+    path = _save(tmp_path / "a.png", Image.new("1", (30_000, 30_000)))
+    with pytest.raises(DataError, match="pixels"):
+        load_picture(path)
+
+
+def test_large_legal_picture_works(tmp_path):
+    path = _save(tmp_path / "a.png", Image.new("RGB", (20_000, 5_000), (1, 2, 3)))
+    got = Preprocess.for_size(224).apply(load_picture(path))
+    assert got.shape == (224, 224, 3)
+    assert (got == (1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 20_000), (20_000, 1), (3, 5), (256, 256), (256, 2048), (256, 2049)]
+)
+@pytest.mark.parametrize("size", [1, 96, 224])
+def test_any_shape_gives_the_size(shape, size):
+    picture = np.full((*shape, 3), 7, np.uint8)
+    got = Preprocess.for_size(size).apply(picture)
+    assert got.shape == (size, size, 3)
+    assert (got == 7).all()
+
+
+def test_crop_is_the_centre():
+    picture = np.zeros((256, 300, 3), np.uint8)
+    picture[16:240, 38:262] = 9
+    assert (Preprocess(224, 256).apply(picture) == 9).all()
+
+
+def test_long_pictures_are_cropped_as_short_ones():
+    picture = np.zeros((64, 64 * 20, 3), np.uint8)
+    picture[:, :, 1] = np.linspace(0, 255, 64 * 20).astype(np.uint8)
+    rule = Preprocess(56, 64)
+    whole = picture[4:60, (1280 - 56) // 2 : (1280 + 56) // 2]
+    assert np.abs(rule.apply(picture).astype(int) - whole).max() <= 1
+
+
+def test_same_side_for_size_and_resize():
+    assert Preprocess(32, 32).apply(_gradient(37, 1000)).shape == (32, 32, 3)
+
+
+def test_proportion_of_224_to_256():
+    assert Preprocess.for_size(224) == Preprocess(224, 256)
+    assert Preprocess.for_size(96).resize_short == 110
+    assert Preprocess.from_json(Preprocess.for_size(96).to_json()) == Preprocess.for_size(96)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"size": 0, "resize_short": 8, "crop": "center"}, "size is 0; an integer 1 to 4096"),
+        ({"size": 9, "resize_short": 8, "crop": "center"}, "resize_short is 8; at least size, 9"),
+        ({"size": 8, "resize_short": 8, "crop": "left"}, "crop is 'left'; allowed: center"),
+        ({"size": 8, "resize_short": "8", "crop": "center"}, "resize_short is '8'"),
+        ({"size": 8}, "not an object of exactly size, resize_short, crop"),
+        ({"size": 8, "resize_short": 8, "crop": "center", "x": 1}, "not an object of exactly"),
+        ([], "not an object of exactly"),
+    ],
+)
+def test_bad_preprocess_is_refused_in_words(values, words):
+    with pytest.raises(ConfigError, match=words):
+        Preprocess.from_json(values)
+
+
+def test_input_is_pixel_minus_128():
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    assert np.array_equal(to_input(pixels), pixels.astype(int) - 128)
+    assert to_input(pixels).dtype == np.int8
