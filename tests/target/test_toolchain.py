@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from etinynet.errors import ToolError
+from etinynet.errors import ConfigError, ToolError
+from etinynet.target.link import firmware_files
+from etinynet.target.parts import PARTS
 from etinynet.target.toolchain import (
     compile_sources,
     device_compiler,
@@ -59,3 +61,20 @@ def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "a.c").write_text("int a(int x); int a(int x) { return x + 1; }\n")
     assert compile_sources(device_compiler("cortex_m4"), ["a.c"], tmp_path) == ["a.o"]
     assert len(list(tmp_path.glob("etinynet-zig-*"))) == 1
+
+
+def test_optimization_that_zig_would_take_for_another() -> None:
+    with pytest.raises(ConfigError, match=r"optimization: '-O3', allowed are -O2 and -Os"):
+        device_compiler("cortex_m4", "-O3")
+
+
+@pytest.mark.parametrize("cpu", ["cortex_m4", "cortex_m7"])
+def test_firmware_compiles_without_warnings(cpu: str, tmp_path: Path) -> None:
+    part = next(part for part in PARTS.values() if part.cpu == cpu)
+    files = firmware_files(part)
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    sources = [name for name in files if name.endswith(".c")]
+    strict = ("-Werror", "-Wpedantic", "-I.", "-Iinclude")
+    assert len(compile_sources(device_compiler(cpu), sources, tmp_path, strict)) == 3

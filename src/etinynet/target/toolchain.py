@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from etinynet.errors import ToolError
+from etinynet.errors import ConfigError, ToolError
 
 __all__ = [
     "Compiler",
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _WORKERS = 2
+_OPTIMIZATIONS = ("-O2", "-Os")
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,13 @@ def compile_sources(
 def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
     """The cross compiler for `cpu` (cortex_m4 or cortex_m7); ToolError if ziglang is missing.
 
+    `optimization` is -O2 or -Os, ConfigError otherwise: zig takes other levels for one of these.
     zig's models of these cores have no floating-point unit: the program never touches it.
     """
+    if optimization not in _OPTIMIZATIONS:
+        raise ConfigError(
+            f"optimization: {optimization!r}, allowed are {' and '.join(_OPTIMIZATIONS)}"
+        )
     zig = _zig()
     command = (zig, "cc", "-target", "thumb-freestanding-eabihf", f"-mcpu={cpu}")
     flags = (

@@ -1,4 +1,4 @@
-/* The board through the debugger (Arm semihosting): the one file to replace for UART, SD card or camera.
+/* The board through the debugger (Arm semihosting): replace this one file for UART or camera.
  *
  * On hardware, start the debugger with semihosting on (OpenOCD: `arm semihosting enable`). The
  * picture is then read from the file picture.rgb in the debugger's folder (height * width * 3
@@ -56,7 +56,7 @@ int board_write(const void *data, int32_t bytes)
     return call(SYS_CLOSE, &file) != 0 || missing != 0;
 }
 
-_Noreturn void board_exit(int status)
+__attribute__((noreturn)) void board_exit(int status)
 {
     const uint32_t reason = status == 0 ? APPLICATION_EXIT : RUN_TIME_ERROR;
     call(SYS_EXIT, (const void *)(uintptr_t)reason);

@@ -9,11 +9,11 @@ extern uint32_t etn_stack_top[], etn_data_load[], etn_data_start[], etn_data_end
 extern uint32_t etn_bss_start[], etn_bss_end[];
 
 int main(void);
-_Noreturn void etn_reset(void);
+__attribute__((noreturn)) void etn_reset(void);
 void etn_fault(void);
-_Noreturn void etn_report_fault(void);
+__attribute__((noreturn)) void etn_report_fault(void);
 
-_Noreturn void etn_reset(void)
+__attribute__((noreturn)) void etn_reset(void)
 {
     const uint32_t *from = etn_data_load;
     for (uint32_t *to = etn_data_start; to != etn_data_end; to++) {
@@ -25,7 +25,7 @@ _Noreturn void etn_reset(void)
     board_exit(main());
 }
 
-_Noreturn void etn_report_fault(void)
+__attribute__((noreturn)) void etn_report_fault(void)
 {
     board_print("fault: the program made an access or met an instruction that the core refuses\n");
     board_exit(255);
