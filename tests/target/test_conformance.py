@@ -145,6 +145,14 @@ def test_a_graph_that_is_too_large() -> None:
         get_target("stm32f412").load(graph)
 
 
+@pytest.mark.parametrize("name", ["host", "stm32f412"])
+def test_a_graph_called_main(name: str) -> None:
+    rng = np.random.default_rng(0)
+    graph = random_graph(rng, name="main")
+    with get_target(name).load(graph) as program:
+        assert verify.verify(graph, program, [random_image(rng, graph)]).passed
+
+
 def test_a_firmware_file_name_is_refused() -> None:
     rng = np.random.default_rng(0)
     graph = random_graph(rng, name="board")

@@ -52,7 +52,7 @@ def render(template: str, **values: object) -> bytes:
 
 
 def firmware_files(part: Part, stack_bytes: int = STACK_BYTES) -> dict[str, bytes]:
-    """Start-up code, board file and linker script (`part.ld`) of `part`: all but main.c.
+    """Start-up code, board file and linker script (`part.ld`) of `part`: all but main.
 
     `stack_bytes` is a multiple of 8, at least 256; ConfigError otherwise.
     """
@@ -64,7 +64,7 @@ def firmware_files(part: Part, stack_bytes: int = STACK_BYTES) -> dict[str, byte
 
 
 def main_source(name: str) -> bytes:
-    """The firmware's main.c for the generated library called `name`."""
+    """Source of the firmware's main for the generated library called `name`."""
     return render("main.c.jinja", name=name, prefix=name.upper())
 
 
@@ -76,7 +76,7 @@ def build_firmware(
     optimization: str = "-O2",
     trace: bool = False,
 ) -> Firmware:
-    """Compiles and links `files` (main.c and a library, by name) with the firmware for `part`.
+    """Compiles and links `files` (a library and `main_source`, by name) with the firmware for `part`.
 
     `trace` defines ETN_TRACE and adds the function that a trace build calls. Raises FitError if
     flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.

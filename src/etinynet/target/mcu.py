@@ -55,7 +55,7 @@ class McuProgram(Closing):
     def _build(self, part: Part, trace: bool) -> Firmware:
         sources = {name: data for name, data in self._files.items() if name != "report.json"}
         return build_firmware(
-            {**sources, "main.c": main_source(self._graph.name)},
+            {**sources, "firmware_main.c": main_source(self._graph.name)},
             part,
             stack_bytes=self._stack_bytes,
             optimization=self._optimization,
