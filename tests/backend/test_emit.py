@@ -11,7 +11,7 @@ import pytest
 from backend.host_library import build
 from etinynet.backend.c import compile_graph, decode_rows
 from etinynet.backend.c.constants import constants_of
-from etinynet.errors import FitError, GraphError
+from etinynet.errors import FitError, GraphError, UnsupportedError
 from etinynet.graph import Graph, execute_all
 from etinynet.graph.io import graph_digest
 from graph_cases import GraphBuilder, random_graph, random_image
@@ -87,6 +87,7 @@ def test_sources_say_where_they_come_from():
         assert f"Graph SHA-256: {graph_digest(graph)}" in text
     report = json.loads(files["report.json"])
     assert report["provenance"]["command"] == "etinynet compile a*/b.etn"
+    assert report["graph_sha256"] == graph_digest(graph)
 
 
 def test_files_and_public_names():
@@ -191,3 +192,11 @@ def test_illegal_graph_is_refused():
     illegal = Graph("9net", graph.tensors, graph.ops, graph.input, graph.output)
     with pytest.raises(GraphError, match="C identifier"):
         compile_graph(illegal)
+
+
+@pytest.mark.parametrize("name", ["string", "Main", "etn_types"])
+def test_names_that_hide_other_files_are_refused(name):
+    graph = _graph(7)
+    renamed = Graph(name, graph.tensors, graph.ops, graph.input, graph.output)
+    with pytest.raises(UnsupportedError, match=f"name is '{name}', which would hide a file"):
+        compile_graph(renamed)

@@ -15,13 +15,15 @@ from etinynet.backend.c.layout import Layout
 from etinynet.backend.c.place import ALIGNMENT
 from etinynet.backend.c.plan import Plan, make_plan
 from etinynet.backend.c.report import report_bytes
-from etinynet.errors import ToolError
+from etinynet.errors import ToolError, UnsupportedError
 from etinynet.graph.check import check
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
 
 __all__ = ["compile_graph"]
 
+#: Files of these names would stand in the way of C headers or of the program's main.c.
+_RESERVED = ("main", "stddef", "stdint", "string")
 _PACKAGE = resources.files("etinynet.backend.c")
 
 
@@ -222,6 +224,14 @@ def _origin(graph: Graph, command: str) -> str:
     return "\n".join(f" * {line}" for line in lines)
 
 
+def _check_name(name: str) -> None:
+    if name.lower() in _RESERVED or name.lower().startswith("etn_"):
+        raise UnsupportedError(
+            f"graph: name is {name!r}, which would hide a file of the compiler or of the library; "
+            f"allowed is any other than {', '.join(_RESERVED)} and names in etn_"
+        )
+
+
 def _kernel_headers() -> dict[str, bytes]:
     found = {
         entry.name: entry.read_bytes()
@@ -282,6 +292,7 @@ def compile_graph(
     jinja2.
     """
     check(graph)
+    _check_name(graph.name)
     plan = make_plan(graph)
     arrays, constants = constants_of(graph)
     check_fit(graph, plan, arrays, flash_bytes=flash_bytes, ram_bytes=ram_bytes)

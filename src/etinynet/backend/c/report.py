@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from etinynet.artefact import provenance
 from etinynet.backend.c.constants import Array, OpConstants
 from etinynet.backend.c.plan import Plan
-from etinynet.graph.io import graph_to_bytes
+from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
 
 __all__ = ["decode_rows", "macs", "report_bytes"]
@@ -75,7 +75,8 @@ def report_bytes(
     report = {
         "format": "etinynet-c-report",
         "version": 1,
-        "provenance": provenance(command, {"graph": graph_to_bytes(graph)}),
+        "provenance": provenance(command, {}),
+        "graph_sha256": graph_digest(graph),
         "name": graph.name,
         "planned": {
             "arena_bytes": plan.arena_bytes,

@@ -13,8 +13,10 @@
 
 #if defined(__GNUC__)
 #define ETN_NOINLINE static __attribute__((noinline))
+typedef uint32_t __attribute__((may_alias)) etn_word; /* a word of memory of any type */
 #else
 #define ETN_NOINLINE static
+typedef uint32_t etn_word;
 #endif
 
 /* Fails to compile where `condition` is false: the static assertion of C99. */
