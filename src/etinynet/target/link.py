@@ -76,7 +76,7 @@ def build_firmware(
     optimization: str = "-O2",
     trace: bool = False,
 ) -> Firmware:
-    """Compiles and links `files` (a library and `main_source`, by name) with the firmware for `part`.
+    """Compiles and links `files`, a library and `main_source`, with the firmware for `part`.
 
     `trace` defines ETN_TRACE and adds the function that a trace build calls. Raises FitError if
     flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.
