@@ -22,8 +22,8 @@ from etinynet.graph.ir import Graph, Op
 
 __all__ = ["compile_graph"]
 
-#: Files of these names would stand in the way of C headers or of the program's main.c.
-_RESERVED = ("main", "stddef", "stdint", "string")
+#: Headers of these names would stand in the way of the compiler's.
+_RESERVED = ("stddef", "stdint", "string")
 _PACKAGE = resources.files("etinynet.backend.c")
 
 

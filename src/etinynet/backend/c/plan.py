@@ -32,6 +32,8 @@ __all__ = ["Plan", "Ring", "make_plan"]
 _PIXELS_A_CALL = (28, 1)
 _SLACK = 1.1
 _ROUNDS = 12
+#: Schedules placed for each further barrier.
+_PLACED = 4
 
 
 @dataclass(frozen=True)
@@ -194,21 +196,29 @@ def _rows_a_call(graph: Graph, pixels: int) -> dict[int, int]:
     return rows
 
 
-def _best_barriers(graph: Graph, found: dict[str, Layout], rows: dict[int, int]) -> _Draft:
-    """Adds barriers one by one as long as one lowers the peak."""
-    chosen: frozenset[int] = frozenset()
-    best = _draft(graph, found, rows, chosen)
+def _smallest(graph: Graph, found: dict[str, Layout], rows: dict[int, int]) -> Plan:
+    """Adds barriers one by one, as long as one makes the arena smaller.
+
+    Of all schedules with one more barrier, those with the lowest peaks are placed.
+    """
+    best = _draft(graph, found, rows, frozenset())
+    buffers = _buffers(graph, found, best)
+    size = improve(buffers.items, _ROUNDS)[1]
     while True:
+        chosen = frozenset(step.index for step in best.steps if step.barrier)
         trials = [
             _draft(graph, found, rows, chosen | {index})
-            for index in _barrier_candidates(graph, found, best.peak)
+            for index in _barrier_candidates(graph, found, size)
             if index not in chosen
         ]
-        winner = min(trials, key=lambda draft: draft.peak, default=best)
-        if winner.peak >= best.peak:
-            return best
-        best = winner
-        chosen = frozenset(step.index for step in best.steps if step.barrier)
+        smaller = False
+        for draft in sorted(trials, key=lambda draft: draft.peak)[:_PLACED]:
+            trial = _buffers(graph, found, draft)
+            trial_size = improve(trial.items, _ROUNDS)[1]
+            if trial_size < size:
+                best, buffers, size, smaller = draft, trial, trial_size, True
+        if not smaller:
+            return _finish(graph, found, best, buffers)
 
 
 def _barrier_candidates(graph: Graph, found: dict[str, Layout], limit: int) -> Iterable[int]:
@@ -245,8 +255,8 @@ def _turned(buffers: _Buffers, index: int, turn: int) -> _Buffers:
     return replace(buffers, shared=shared, items=items)
 
 
-def _finish(graph: Graph, found: dict[str, Layout], draft: _Draft) -> Plan:
-    buffers, offsets, total = _turn(_buffers(graph, found, draft))
+def _finish(graph: Graph, found: dict[str, Layout], draft: _Draft, buffers: _Buffers) -> Plan:
+    buffers, offsets, total = _turn(buffers)
     place: dict[str, tuple[int, int, int]] = {
         name: (offsets[name], rows, 0) for name, rows in buffers.rings.items() if name in offsets
     }
@@ -283,10 +293,7 @@ def make_plan(graph: Graph) -> Plan:
     Raises UnsupportedError where the C backend lacks a kernel or layout.
     """
     found = layouts(graph)
-    plans = [
-        _finish(graph, found, _best_barriers(graph, found, _rows_a_call(graph, pixels)))
-        for pixels in _PIXELS_A_CALL
-    ]
+    plans = [_smallest(graph, found, _rows_a_call(graph, pixels)) for pixels in _PIXELS_A_CALL]
     smallest = min(plan.arena_bytes for plan in plans)
     plan = next(plan for plan in plans if plan.arena_bytes <= smallest * _SLACK)
     replay(graph, plan)
