@@ -1,15 +1,15 @@
 """The one tree of errors; every message names the thing, the rule, the value and what is allowed.
 
-    EtinynetError
-    ├── ConfigError        a configuration value is not allowed
-    ├── DataError          a picture, a folder or a label file cannot be used
-    ├── ArtefactError      a weights, graph or report file is missing, damaged or of another kind
-    ├── GraphError         an integer graph breaks a rule of docs/graph.md
-    ├── UnsupportedError   legal, but the chosen backend or target does not do it
-    ├── FitError           the program is larger than the part's flash or RAM
-    ├── ToolError          a compiler, an emulator or a library is missing or failed
-    ├── DeviceFault        the emulated core made an illegal access (address and function)
-    └── MismatchError      a target's numbers differ from the reference's
+EtinynetError
+├── ConfigError        a configuration value is not allowed
+├── DataError          a picture, a folder or a label file cannot be used
+├── ArtefactError      a weights, graph or report file is missing, damaged or of another kind
+├── GraphError         an integer graph breaks a rule of docs/graph.md
+├── UnsupportedError   legal, but the chosen backend or target does not do it
+├── FitError           the program is larger than the part's flash or RAM
+├── ToolError          a compiler, an emulator or a library is missing or failed
+├── DeviceFault        the emulated core made an illegal access (address and function)
+└── MismatchError      a target's numbers differ from the reference's
 """
 
 from __future__ import annotations

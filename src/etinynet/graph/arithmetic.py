@@ -47,7 +47,7 @@ def multiply_add_high(
     return addend + ((accumulator * multiplier + (1 << 31)) >> 32)
 
 
-def multiply_add_wide(value: Int64Array, multiplier: int, addend: Int64Array) -> Int64Array:
+def multiply_add_wide(value: Int64Array, multiplier: Int64Array, addend: Int64Array) -> Int64Array:
     """addend + floor(value * multiplier / 2^16), `value` in int16 range: SMLAWB on Arm."""
     return addend + ((value * multiplier) >> 16)
 
@@ -61,7 +61,7 @@ def requantize(
     *,
     relu: bool,
     residual: Int64Array | None = None,
-    residual_multiplier: int = 0,
+    residual_multiplier: Int64Array | None = None,
 ) -> Int64Array:
     """Accumulators (..., channels) to tensor values of `bits` bits; channel constants broadcast.
 
@@ -76,6 +76,6 @@ def requantize(
     if relu:
         accumulator = np.maximum(accumulator, 0)
     total = multiply_add_high(accumulator, multiplier, offset)
-    if residual is not None:
+    if residual is not None and residual_multiplier is not None:
         total = multiply_add_wide(residual, residual_multiplier, total)
     return saturate(total >> shift, bits)

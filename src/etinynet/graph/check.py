@@ -232,14 +232,6 @@ def _check_constants(op: Op, source: Tensor, result: Tensor) -> None:
         type(rule.shift) is int and 0 <= rule.shift <= 24, where, "shift", rule.shift, "0 to 24"
     )
     _require(type(rule.relu) is bool, where, "relu", rule.relu, "true or false")
-    factor = rule.residual_multiplier
-    _require(
-        type(factor) is int and 0 <= factor <= INT32_MAX,
-        where,
-        "residual_multiplier",
-        factor,
-        "int32 >= 0",
-    )
 
 
 def accumulator_range(op: Op, source: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -274,7 +266,8 @@ def _check_no_overflow(op: Op, source: Tensor) -> None:
         smallest, largest = np.maximum(smallest, 0), np.maximum(largest, 0)
     multiplier, offset = rule.multiplier.astype(np.int64), rule.offset.astype(np.int64)
     ends = np.stack([offset + ((end * multiplier + 2**31) >> 32) for end in (smallest, largest)])
-    spread = 0 if op.residual is None else (rule.residual_multiplier >> 9) + 1
+    factor = rule.residual_multiplier
+    spread = 0 if factor is None else (int(np.abs(factor.astype(np.int64)).max()) >> 9) + 1
     for bound in (int(ends.min()) - spread, int(ends.max()) + spread):
         _require(INT32_MIN <= bound <= INT32_MAX, where, "requantized sum bound", bound, "int32")
 
@@ -283,8 +276,8 @@ def _check_residual(op: Op, graph: Graph) -> None:
     where = f"operator {op.name!r}"
     rule = op.requantization
     if op.residual is None:
-        unused = rule is None or rule.residual_multiplier == 0
-        _require(unused, where, "residual_multiplier", "set", "0 without a shortcut")
+        unused = rule is None or rule.residual_multiplier is None
+        _require(unused, where, "residual_multiplier", "present", "none without a shortcut")
         return
     shortcut, result = graph.tensors[op.residual], graph.tensors[op.output]
     convolution = op.kind in ("conv2d", "depthwise", "pointwise")
@@ -292,6 +285,9 @@ def _check_residual(op: Op, graph: Graph) -> None:
     _require(
         shortcut.shape == result.shape, where, "shortcut shape", shortcut.shape, str(result.shape)
     )
+    factor = None if rule is None else rule.residual_multiplier
+    shapes = ((result.shape[2],), (1,))
+    _check_array(where, "residual_multiplier", factor, np.int32, shapes)
     for tensor in (shortcut, result):
         _require(
             tensor.bits <= 8,

@@ -86,6 +86,7 @@ def _run(
         return total
     if op.bias is not None:
         total = total + op.bias
+    factor = rule.residual_multiplier
     return requantize(
         total,
         rule.multiplier.astype(np.int64),
@@ -94,7 +95,7 @@ def _run(
         out.bits,
         relu=rule.relu,
         residual=residual,
-        residual_multiplier=rule.residual_multiplier,
+        residual_multiplier=None if factor is None else factor.astype(np.int64),
     )
 
 

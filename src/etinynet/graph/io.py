@@ -48,6 +48,21 @@ def _unpack_nibbles(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArra
     return ((halves.astype(np.int8) ^ 8) - 8).reshape(shape)
 
 
+def _narrowest(array: NDArray[np.int32]) -> NDArray[np.int16] | NDArray[np.int32]:
+    """`array` as int16 where all its values fit: half the bytes, the same numbers."""
+    narrow = array.astype(np.int16)
+    return narrow if np.array_equal(narrow, array) else array
+
+
+def _pop_int32(arrays: Arrays, name: str) -> NDArray[np.int32] | None:
+    array = arrays.pop(name, None)
+    if array is None or array.dtype == np.int32:
+        return array
+    if array.dtype != np.int16:
+        raise ValueError(f"array {name!r} is {array.dtype}")
+    return array.astype(np.int32)
+
+
 def _describe(graph: Graph) -> tuple[dict[str, Any], Arrays]:
     """JSON description and arrays, those of operator `x` named `x.weight`, `x.bias`, ..."""
     arrays: Arrays = {}
@@ -71,16 +86,14 @@ def _describe(graph: Graph) -> tuple[dict[str, Any], Arrays]:
             packed = op.weight_bits <= 4
             arrays[f"{op.name}.weight"] = pack_nibbles(op.weight) if packed else op.weight
         if op.bias is not None:
-            arrays[f"{op.name}.bias"] = op.bias
+            arrays[f"{op.name}.bias"] = _narrowest(op.bias)
         if op.requantization is not None:
             rule = op.requantization
-            entry |= {
-                "shift": rule.shift,
-                "relu": rule.relu,
-                "residual_multiplier": rule.residual_multiplier,
-            }
-            arrays[f"{op.name}.multiplier"] = rule.multiplier
-            arrays[f"{op.name}.offset"] = rule.offset
+            entry |= {"shift": rule.shift, "relu": rule.relu}
+            for field in ("multiplier", "offset", "residual_multiplier"):
+                array = getattr(rule, field)
+                if array is not None:
+                    arrays[f"{op.name}.{field}"] = _narrowest(array)
         ops.append(entry)
     tensors = [dataclasses.asdict(tensor) for tensor in graph.tensors.values()]
     description = {
@@ -140,15 +153,20 @@ def _build_op(entry: dict[str, Any], arrays: Arrays) -> Op:
         if entry["weight_bits"] <= 4:
             weight = _unpack_nibbles(weight, tuple(entry["weight_shape"]))
     if "shift" in entry:
+        multiplier = _pop_int32(arrays, f"{name}.multiplier")
+        offset = _pop_int32(arrays, f"{name}.offset")
+        if multiplier is None or offset is None:
+            raise ValueError(f"operator {name!r} lacks multiplier or offset")
         rule = Requantization(
-            multiplier=arrays.pop(f"{name}.multiplier"),
-            offset=arrays.pop(f"{name}.offset"),
+            multiplier=multiplier,
+            offset=offset,
             shift=entry.pop("shift"),
             relu=entry.pop("relu"),
-            residual_multiplier=entry.pop("residual_multiplier"),
+            residual_multiplier=_pop_int32(arrays, f"{name}.residual_multiplier"),
         )
     entry.pop("weight_shape", None)
-    return Op(**entry, weight=weight, bias=arrays.pop(f"{name}.bias", None), requantization=rule)
+    bias = _pop_int32(arrays, f"{name}.bias")
+    return Op(**entry, weight=weight, bias=bias, requantization=rule)
 
 
 def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
@@ -185,6 +203,9 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
         if _digest(header["graph"], arrays) != header["sha256"]:
             raise ValueError("checksum differs")
         graph = _build(json.loads(header["graph"]), dict(arrays))
+        check(graph)
+    except GraphError as error:
+        raise GraphError(f"{source}: {error}") from None
     except (
         ValueError,
         KeyError,
@@ -195,10 +216,6 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtefactError(f"{source}: not an intact .etn graph: {reason[:120]}") from None
-    try:
-        check(graph)
-    except GraphError as error:
-        raise GraphError(f"{source}: {error}") from None
     return graph
 
 

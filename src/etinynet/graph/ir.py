@@ -37,14 +37,15 @@ class Tensor:
 class Requantization:
     """From int32 accumulator to output tensor; see `arithmetic.requantize`.
 
-    `multiplier` and `offset` are int32 of length out_channels, or 1 for all channels.
+    The arrays are int32 of length out_channels, or 1 for all channels; `residual_multiplier` is
+    present where the operator has a shortcut, one value a channel since equalized channels differ.
     """
 
     multiplier: NDArray[np.int32]
     offset: NDArray[np.int32]
     shift: int
     relu: bool = False
-    residual_multiplier: int = 0
+    residual_multiplier: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

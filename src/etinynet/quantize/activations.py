@@ -1,0 +1,133 @@
+"""Activation scales: 8 bits per tensor after channel equalization, 16 before a pointwise layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from etinynet.errors import UnsupportedError
+from etinynet.quantize.calibrate import ChannelStatistics
+from etinynet.quantize.layers import INPUT, Layer
+from etinynet.quantize.weights import QuantizedWeight
+
+__all__ = ["Activation", "accumulator_step", "choose_activations", "fake_quantize"]
+
+# A 16-bit tensor has bits to spare: twice the calibrated range keeps unseen pictures unclipped.
+_WIDE_MARGIN = 2.0
+# The requantization's multiplier stands for less than one half (docs/arithmetic.md), also after
+# the affine correction has raised a gain by up to 30 percent.
+_LARGEST_STEP = 0.38
+# Channels that hardly vary must not decide the zero point of all others.
+_RELATIVE_STEP_LIMIT = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """real[c] = scale[c] * (integer - zero_point), integer of `bits` bits; scale float64.
+
+    Scales that differ by channel are channel equalization (Nagel et al. 2019, section 4.1): since
+    only depthwise layers, pools and shortcuts read such a tensor, each channel's factor moves into
+    the multipliers of its maker and its readers, and the integer tensor has one scale.
+    """
+
+    scale: Tensor
+    zero_point: int
+    bits: int
+
+
+def _readers(layers: Sequence[Layer]) -> dict[str, set[str]]:
+    readers: dict[str, set[str]] = {}
+    for layer in layers:
+        readers.setdefault(layer.input, set()).add(layer.kind)
+    return readers
+
+
+def _equalized(statistics: ChannelStatistics) -> Activation:
+    """8 bits: each channel's scale covers its range, the zero point minimises relative steps."""
+    low = statistics.low.double().clamp_max(0)
+    high = statistics.high.double().clamp_min(0)
+    deviation = statistics.deviation.double().clamp_min(1e-6)
+    best: tuple[float, Tensor, int] | None = None
+    for zero_point in range(-127, 127):
+        scale = torch.maximum(low / (-128 - zero_point), high / (127 - zero_point))
+        scale = scale.clamp_min(1e-8)
+        cost = ((scale / deviation).clamp_max(_RELATIVE_STEP_LIMIT) ** 2).mean().item()
+        if best is None or cost < best[0]:
+            best = (cost, scale, zero_point)
+    assert best is not None
+    return Activation(best[1], best[2], 8)
+
+
+def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight | None) -> Tensor:
+    """Real value of one unit of the accumulator per output channel, before gain; float64."""
+    if layer.kind == "depthwise":
+        assert weight is not None
+        return weight.scale * source.scale
+    if layer.kind in ("max_pool", "global_avg_pool"):
+        return source.scale
+    assert weight is not None
+    return weight.scale * source.scale[0]
+
+
+def _wide(layer: Layer, statistics: ChannelStatistics, step: Tensor, bits: int) -> Activation:
+    """Signed symmetric scale of `bits` bits, coarse enough for the multiplier's range."""
+    largest = torch.maximum(statistics.high, -statistics.low).double().amax()
+    gain = torch.ones(1) if layer.gain is None else layer.gain
+    finest = (gain.double() * step).abs().amax() / _LARGEST_STEP
+    scale = torch.maximum(largest * _WIDE_MARGIN / (2 ** (bits - 1) - 1), finest)
+    return Activation(scale.clamp_min(1e-12).expand(len(statistics.high)), 0, bits)
+
+
+def _bits_before(layers: Sequence[Layer], name: str, weights: Mapping[str, QuantizedWeight]) -> int:
+    """Most bits, at most 16, that the readers' int32 accumulators hold for any input."""
+    bits = 16
+    for layer in layers:
+        if layer.input == name:
+            total = int(weights[layer.name].integers.flatten(1).abs().sum(1).max())
+            while total << (bits - 1) >= 2**31:
+                bits -= 1
+    return bits
+
+
+def choose_activations(
+    layers: Sequence[Layer],
+    statistics: Mapping[str, ChannelStatistics],
+    weights: Mapping[str, QuantizedWeight],
+    mean_count: Mapping[str, int],
+) -> dict[str, Activation]:
+    """Scale, zero point and bits of every tensor, by name of the layer that makes it.
+
+    `mean_count` gives, for each global average, how many values it averages. The input tensor
+    has scale 1 and zero point 0. Raises UnsupportedError for a tensor read in both ways.
+    """
+    readers = _readers(layers)
+    result = {INPUT: Activation(torch.ones(3, dtype=torch.float64), 0, 8)}
+    for layer in layers:
+        kinds = readers.get(layer.name, set())
+        narrow = kinds & {"depthwise", "max_pool", "global_avg_pool"}
+        if narrow and kinds != narrow:
+            raise UnsupportedError(
+                f"layer {layer.name!r}: read by {', '.join(sorted(kinds))} alike"
+            )
+        if layer.kind == "max_pool":
+            result[layer.name] = result[layer.input]
+        elif narrow:
+            result[layer.name] = _equalized(statistics[layer.name])
+        else:
+            step = accumulator_step(layer, result[layer.input], weights.get(layer.name))
+            if layer.kind == "global_avg_pool":
+                step = step / mean_count[layer.name]
+            bits = _bits_before(layers, layer.name, weights)
+            result[layer.name] = _wide(layer, statistics[layer.name], step, bits)
+    return result
+
+
+def fake_quantize(values: Tensor, activation: Activation) -> Tensor:
+    """`values` (N, C, H, W) as the integer tensor stands for them, float32."""
+    scale = activation.scale.float().reshape(1, -1, 1, 1)
+    low, high = -(2 ** (activation.bits - 1)), 2 ** (activation.bits - 1) - 1
+    integers = torch.round(values / scale + activation.zero_point).clamp(low, high)
+    return (integers - activation.zero_point) * scale

@@ -1,0 +1,192 @@
+"""Lowering: float layers with their quantizers become the integer graph (docs/arithmetic.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from etinynet import graph as integer
+from etinynet.errors import ConfigError, GraphError
+from etinynet.graph.ir import output_shape
+from etinynet.quantize.activations import Activation, accumulator_step
+from etinynet.quantize.layers import INPUT, SCORES, Layer
+from etinynet.quantize.weights import QuantizedWeight
+
+__all__ = ["lower"]
+
+# More fractional bits would add nothing to the result, and the offsets would outgrow int16.
+_MOST_SHIFT = 6
+
+
+def _array(values: Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.double().numpy(), np.float64)
+
+
+def _to_int32(values: NDArray[np.float64], where: str, field: str) -> NDArray[np.int32]:
+    rounded = np.rint(values)
+    if np.abs(rounded).max() >= 2**31:
+        raise ConfigError(
+            f"layer {where!r}: {field} {np.abs(values).max():.3g} leaves int32; "
+            "its range on the calibration pictures is too small for its weights"
+        )
+    return rounded.astype(np.int32)
+
+
+def _integer_weight(layer: Layer, weight: QuantizedWeight) -> NDArray[np.int8]:
+    """Torch's (out, in, h, w) in the graph's order of axes."""
+    array = weight.integers.numpy()
+    if layer.kind == "conv2d":
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+    if layer.kind == "depthwise":
+        return np.ascontiguousarray(array[:, 0])
+    return np.ascontiguousarray(array.reshape(array.shape[:2]))
+
+
+class _Rule:
+    """The real constants of one requantization: y = multiplier * relu?(acc) + offset + ..."""
+
+    def __init__(
+        self, layer: Layer, step: Tensor, source: Activation, target: Activation, count: int
+    ) -> None:
+        channels = len(target.scale)
+        gain = np.ones(channels) if layer.gain is None else _array(layer.gain)
+        shift = np.zeros(channels) if layer.shift is None else _array(layer.shift)
+        scale = _array(target.scale)
+        self.multiplier = gain * _array(step) / (count * scale)
+        self.offset = shift / scale + target.zero_point
+        if layer.kind == "global_avg_pool":
+            self.offset = self.offset - self.multiplier * count * source.zero_point
+
+    def at(self, shift: int, name: str, relu: bool, ratio: NDArray[np.float64] | None) -> Any:
+        """Integers for `shift` fractional bits; the half of the final rounding is in the offset."""
+        residual = None
+        offset = self.offset + 0.5
+        if ratio is not None:
+            residual = _to_int32(ratio * 2.0 ** (16 + shift), name, "residual multiplier")
+            offset = offset + 2.0 ** (-shift - 1)  # mean of what the shortcut's product floors
+        return integer.Requantization(
+            multiplier=_to_int32(self.multiplier * 2.0 ** (32 + shift), name, "multiplier"),
+            offset=_to_int32(offset * 2.0**shift, name, "offset"),
+            shift=shift,
+            relu=relu,
+            residual_multiplier=residual,
+        )
+
+
+def _fitting_shift(rule: _Rule, ratio: NDArray[np.float64] | None, spread: float) -> int:
+    """Most fractional bits for which every constant and every sum stays well inside int32."""
+    limits = [np.abs(rule.multiplier).max() * 2.0**33, (np.abs(rule.offset).max() + spread) * 2.0]
+    if ratio is not None:
+        limits.append(float(ratio.max()) * 2.0**17)
+    shift = _MOST_SHIFT
+    while shift > 0 and max(limits) * 2.0**shift >= 2.0**32 * 0.999:
+        shift -= 1
+    return shift
+
+
+def _bias(layer: Layer, step: Tensor, source: Activation, weight: NDArray[np.int8]) -> Any:
+    """Accumulator units: the layer's own bias, less what the input's zero point contributes."""
+    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
+    bias = -float(source.zero_point) * sums
+    if layer.bias is not None:
+        bias = bias + _array(layer.bias) / _array(step)
+    return _to_int32(bias, layer.name, "bias")
+
+
+def _op(
+    layer: Layer,
+    weight: QuantizedWeight | None,
+    activations: Mapping[str, Activation],
+    count: int,
+) -> integer.Op:
+    source, target = activations[layer.input], activations[layer.name]
+    common: dict[str, Any] = {
+        "kind": layer.kind,
+        "name": layer.name,
+        "input": layer.input,
+        "output": layer.name,
+        "kernel": layer.kernel,
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "residual": layer.residual,
+    }
+    if layer.kind == "max_pool":
+        return integer.Op(**common)
+    step = accumulator_step(layer, source, weight)
+    rule = _Rule(layer, step, source, target, count)
+    ratio = None
+    if layer.residual is not None:
+        shortcut = activations[layer.residual]
+        ratio = _array(shortcut.scale) / _array(target.scale)
+        rule.offset = rule.offset - ratio * shortcut.zero_point
+    array, bias, bits = None, None, 8
+    if weight is not None:
+        array, bits = _integer_weight(layer, weight), weight.bits
+        bias = _bias(layer, step, source, array)
+        if not layer.relu:  # without ReLU the bias is one more additive constant
+            rule.offset = rule.offset + rule.multiplier * bias
+        if not layer.relu or not bias.any():
+            bias = None
+    shift = _fitting_shift(rule, ratio, _spread(rule, array, source, bias))
+    return integer.Op(
+        **common,
+        weight=array,
+        weight_bits=bits,
+        bias=bias,
+        requantization=rule.at(shift, layer.name, layer.relu, ratio),
+    )
+
+
+def _spread(rule: _Rule, weight: NDArray[np.int8] | None, source: Activation, bias: Any) -> float:
+    """Largest magnitude of multiplier * accumulator over all inputs, in output units."""
+    if weight is None:
+        return 2.0**15
+    sums = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).sum(1) * 2.0 ** (
+        source.bits - 1
+    )
+    if bias is not None:
+        sums = sums + np.abs(bias)
+    return float(np.abs(rule.multiplier * sums).max())
+
+
+def lower(
+    name: str,
+    layers: Sequence[Layer],
+    weights: Mapping[str, QuantizedWeight],
+    activations: Mapping[str, Activation],
+    size: int,
+    metadata: Mapping[str, Any],
+) -> integer.Graph:
+    """The legal integer graph of `layers` for inputs of `size` x `size` pixels.
+
+    `weights` and `activations` are keyed by layer name; `name` is a C identifier. Raises
+    GraphError or ConfigError where the numbers do not fit the integer arithmetic.
+    """
+    shapes = {INPUT: (size, size, 3)}
+    tensors = {}
+    ops = []
+    for layer in layers:
+        channels = len(activations[layer.name].scale)
+        source = shapes[layer.input]
+        shapes[layer.name] = output_shape(
+            layer.kind, source, channels, layer.kernel, layer.stride, layer.padding
+        )
+        count = source[0] * source[1] if layer.kind == "global_avg_pool" else 1
+        ops.append(_op(layer, weights.get(layer.name), activations, count))
+    for tensor, shape in shapes.items():
+        activation = activations[tensor]
+        scale = float(torch.exp(torch.log(activation.scale).mean()))
+        tensors[tensor] = integer.Tensor(
+            tensor, shape, activation.bits, activation.zero_point, scale
+        )
+    result = integer.Graph(name, tensors, tuple(ops), INPUT, SCORES, dict(metadata))
+    try:
+        integer.check(result)
+    except GraphError as error:
+        raise GraphError(f"lowering {name!r}: {error}") from None
+    return result
