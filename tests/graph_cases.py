@@ -73,9 +73,11 @@ class GraphBuilder:
             multiplier = multiplier * self.rng.choice([1, 1, 1, -1], multiplier.shape)
         spread = self.rng.integers(-20, 21, multiplier.shape) * (1 << max(out.bits - 8, 0))
         offset = ((out.zero_point + spread) << shift) + (1 << shift >> 1)
-        shortcut = 0
+        shortcut = None
         if residual:
-            shortcut = int(self.rng.integers(1 << 14, 1 << 16)) << shift
+            count = 1 if self.rng.random() < 0.2 else len(multiplier)
+            factors = self.rng.integers(1 << 14, 1 << 16, count)
+            shortcut = (factors << shift).astype(np.int32)
         return Requantization(
             multiplier.astype(np.int32), offset.astype(np.int32), shift, relu, shortcut
         )

@@ -31,7 +31,7 @@ from etinynet.graph.execute import (
     max_pool,
     pointwise,
 )
-from etinynet.graph.ir import Graph, Op, Tensor
+from etinynet.graph.ir import Graph, Op, Requantization, Tensor
 from etinynet.target.toolchain import device_compiler, run_tool
 
 __all__ = ["KINDS", "ArmProgram", "Case", "HostProgram", "KernelCall", "Place", "host_program"]
@@ -56,7 +56,7 @@ NUMBERS = (
     *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
     *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
-    *("shift", "bits", "relu", "residual_multiplier", "per_tensor"),
+    *("shift", "bits", "relu", "per_tensor"),
 )
 _ROW_KINDS = ("conv2d", "depthwise", "max_pool")
 _MAX_ROWS = 8
@@ -140,8 +140,13 @@ class Case:
             self.out_bits,
             relu=rule.relu,
             residual=self.residual,
-            residual_multiplier=rule.residual_multiplier,
+            residual_multiplier=_factor(rule),
         )
+
+
+def _factor(rule: Requantization) -> NDArray[np.int64]:
+    factor = rule.residual_multiplier
+    return np.zeros(len(rule.multiplier), np.int64) if factor is None else factor.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class KernelCall:
             *(8 if op.weight_bits > 4 else 4, row_stride, line_stride),
             *(case.out.pad, *case.out.strides(expected.shape), int(case.out.wide)),
             *(case.residual_place.pad, *shortcut),
-            *(*scale, rule.residual_multiplier if rule else 0),
+            *scale,
             int(rule is not None and len(rule.multiplier) == 1),
         )
         constants = (
@@ -177,6 +182,7 @@ class KernelCall:
             b"" if op.bias is None else op.bias.tobytes(),
             b"" if rule is None else rule.multiplier.tobytes(),
             b"" if rule is None else rule.offset.tobytes(),
+            b"" if case.residual is None or rule is None else _factor(rule).astype("<i4").tobytes(),
         )
         after = case.out.put(expected, 90)
         before = case.out.put(np.full_like(expected, 90), 90)
@@ -305,7 +311,7 @@ class ArmProgram:
         engine.reg_write(UC_ARM_REG_SP, _STACK + (1 << 16))
         engine.reg_write(UC_ARM_REG_LR, 0x101)
         engine.emu_start(self._functions[name][0] | 1, 0x100)
-        out = addresses[5]
+        out = addresses[6]
         return bytes(engine.mem_read(out, len(call.after))), counter.total
 
 

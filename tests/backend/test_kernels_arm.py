@@ -110,7 +110,7 @@ def _case(shape: Shape) -> tuple[KernelCall, int]:
         RANDOM.integers(-(2**12), 2**12, channels).astype(np.int32),
         max(0, int(np.log2(spread)) - case.out_bits),
         shape.relu,
-        40000 if shape.residual else 0,
+        RANDOM.integers(20000, 60000, channels).astype(np.int32) if shape.residual else None,
     )
     bias = RANDOM.integers(-5000, 5000, channels).astype(np.int32) if shape.bias else None
     case = replace(case, op=replace(op, bias=bias, requantization=rule))

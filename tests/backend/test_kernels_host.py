@@ -76,7 +76,7 @@ def finished(
         draw(integers((constants,), -(2**30) + 2**23, 2**30 - 2**23)).astype(np.int32),
         draw(st.integers(0, 24)),
         draw(st.booleans()),
-        draw(st.integers(-LIMIT, LIMIT)),
+        draw(integers((constants,), -LIMIT, LIMIT)).astype(np.int32),
     )
     op = replace(op, bias=bias, requantization=rule)
     place, shortcut_place = draw(places(bits > 8)), draw(places(False))

@@ -37,6 +37,7 @@ class OpConstants:
     bias: str = "NULL"
     multiplier: str = "NULL"
     offset: str = "NULL"
+    residual_multiplier: str = "NULL"
     per_tensor: bool = False
     weight_bytes: int = 0
     constant_bytes: int = 0
@@ -82,34 +83,35 @@ def _format(values: NDArray[Any], c_type: str) -> str:
     return "\n".join([*lines, line])
 
 
-def _affine(op: Op, channels: int) -> tuple[NDArray[np.int32], NDArray[np.int32], bool]:
-    """Multiplier and offset of equal length: 1 if both have one value for all channels."""
+def _scales(op: Op, channels: int) -> tuple[dict[str, NDArray[np.int32]], bool]:
+    """Arrays of the requantization, all of one length: 1 if each has one value for all channels."""
     rule = op.requantization
     assert rule is not None
-    if rule.multiplier.size == 1 and rule.offset.size == 1:
-        return rule.multiplier, rule.offset, True
-    shape = (channels,)
-    return np.broadcast_to(rule.multiplier, shape), np.broadcast_to(rule.offset, shape), False
+    names = ["multiplier", "offset", *(["residual_multiplier"] if op.residual else [])]
+    arrays = {name: getattr(rule, name) for name in names}
+    per_tensor = all(array.size == 1 for array in arrays.values())
+    if not per_tensor:
+        arrays = {name: np.broadcast_to(array, (channels,)) for name, array in arrays.items()}
+    return arrays, per_tensor
 
 
 def _add(store: _Store, graph: Graph, index: int, op: Op) -> OpConstants:
     if op.requantization is None:
         return OpConstants()
     name = f"{index}_{identifier(op.name)}"
-    multiplier, offset, per_tensor = _affine(op, graph.tensors[op.output].shape[2])
-    weight, weight_bytes = "NULL", 0
+    scales, per_tensor = _scales(op, graph.tensors[op.output].shape[2])
+    words = dict(scales) if op.bias is None else {"bias": op.bias, **scales}
+    symbols = {field: store.add(f"{name}_{field}", "int32_t", words[field]) for field in words}
+    weight_bytes = 0
     if op.weight is not None:
         packed = pack_weight(op)
-        weight, weight_bytes = store.add(f"{name}_weight", weight_c_type(op), packed), packed.nbytes
-    bias = "NULL" if op.bias is None else store.add(f"{name}_bias", "int32_t", op.bias)
+        symbols["weight"] = store.add(f"{name}_weight", weight_c_type(op), packed)
+        weight_bytes = packed.nbytes
     return OpConstants(
-        weight=weight,
-        bias=bias,
-        multiplier=store.add(f"{name}_multiplier", "int32_t", multiplier),
-        offset=store.add(f"{name}_offset", "int32_t", offset),
+        **symbols,
         per_tensor=per_tensor,
         weight_bytes=weight_bytes,
-        constant_bytes=4 * (2 * multiplier.size + (0 if op.bias is None else op.bias.size)),
+        constant_bytes=sum(array.nbytes for array in words.values()),
     )
 
 

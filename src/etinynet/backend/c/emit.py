@@ -77,7 +77,7 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, op: Op, values: OpConstan
         residual="" if shortcut is None else _view(shortcut, "call->residual"),
         rule=""
         if rule is None
-        else f"{{{rule.shift}, {result.bits}, {int(rule.relu)}, factor, {int(values.per_tensor)}}}",
+        else f"{{{rule.shift}, {result.bits}, {int(rule.relu)}, {int(values.per_tensor)}}}",
         line_stride=layout.line_stride,
         in_row_stride=layout.row_bytes // layout.element_bytes,
         height_in=source.shape[0],
@@ -123,18 +123,17 @@ def _operators(
     for op, step, values, kernel in zip(graph.ops, plan.steps, constants, kernels, strict=True):
         source, result = graph.tensors[op.input].shape, graph.tensors[op.output].shape
         added = f" + {op.residual}" if op.residual else ""
-        rule = op.requantization
         rows.append(
             {
                 "name": op.name,
                 "symbol": f"op_{step.index}_{op.kind}",
                 "comment": f"{op.name}: {_shape(source)} -> {_shape(result)}{added}",
                 "kernel": kernel,
-                "factor": 0 if rule is None else rule.residual_multiplier,
                 "weight": values.weight,
                 "bias": values.bias,
                 "multiplier": values.multiplier,
                 "offset": values.offset,
+                "residual_multiplier": values.residual_multiplier,
                 "scratch": plan.scratch.get(step.index, 0),
                 "pad": plan.pads.get(step.index, 0),
                 "input": numbers[op.input],

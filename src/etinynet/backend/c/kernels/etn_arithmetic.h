@@ -62,12 +62,12 @@ ETN_INLINE int32_t etn_requantize(
 
 /* The same with a value of the shortcut, int8. */
 ETN_INLINE int32_t etn_requantize_residual(
-    int32_t accumulator, int32_t multiplier, int32_t offset, etn_rule rule, int32_t shortcut)
+    int32_t accumulator, const etn_channel *channel, etn_rule rule, int32_t shortcut)
 {
     const int32_t a = rule.relu ? etn_relu(accumulator) : accumulator;
-    const int32_t t = etn_multiply_add_high(a, multiplier, offset);
+    const int32_t t = etn_multiply_add_high(a, channel->multiplier, channel->offset);
     return etn_saturate(
-        etn_multiply_add_wide(shortcut, rule.residual_multiplier, t), rule.shift, rule.bits);
+        etn_multiply_add_wide(shortcut, channel->residual_multiplier, t), rule.shift, rule.bits);
 }
 
 /* Requantize `accumulator`, with the value at `shortcut` unless `residual` is NULL, and store the
@@ -77,8 +77,7 @@ ETN_INLINE void etn_finish(
     const etn_view *residual, const int8_t *shortcut)
 {
     const int32_t value = residual != NULL
-        ? etn_requantize_residual(
-              accumulator, channel->multiplier, channel->offset, rule, *shortcut)
+        ? etn_requantize_residual(accumulator, channel, rule, *shortcut)
         : etn_requantize(accumulator, channel->multiplier, channel->offset, rule);
     etn_store(address, wide, value);
 }

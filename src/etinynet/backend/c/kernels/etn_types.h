@@ -25,12 +25,14 @@
 
 /* Constants of an operator, in flash. `weight` is what pack.py made (see each kernel);
  * `bias` has one value per output channel or is NULL; `multiplier` and `offset` have one value
- * per output channel, or a single one if etn_rule.per_tensor. */
+ * per output channel, or a single one if etn_rule.per_tensor; so does `residual_multiplier`, which
+ * is NULL without a shortcut. */
 typedef struct {
     const void *weight;
     const int32_t *bias;
     const int32_t *multiplier;
     const int32_t *offset;
+    const int32_t *residual_multiplier;
 } etn_constants;
 
 /* From accumulator to output value; see etn_arithmetic.h. shift 0..24, bits 2..16. */
@@ -38,7 +40,6 @@ typedef struct {
     int32_t shift;
     int32_t bits;
     int32_t relu;
-    int32_t residual_multiplier; /* read only where a residual is given */
     int32_t per_tensor;
 } etn_rule;
 
@@ -81,11 +82,12 @@ ETN_INLINE void etn_store(void *address, int32_t wide, int32_t value)
     }
 }
 
-/* Multiplier, offset and bias of output channel `channel`. */
+/* The constants of one output channel. */
 typedef struct {
     int32_t multiplier;
     int32_t offset;
     int32_t bias;
+    int32_t residual_multiplier;
 } etn_channel;
 
 ETN_INLINE etn_channel etn_channel_of(
@@ -96,6 +98,8 @@ ETN_INLINE etn_channel etn_channel_of(
     result.multiplier = constants->multiplier[index];
     result.offset = constants->offset[index];
     result.bias = constants->bias != NULL ? constants->bias[channel] : 0;
+    result.residual_multiplier =
+        constants->residual_multiplier != NULL ? constants->residual_multiplier[index] : 0;
     return result;
 }
 
