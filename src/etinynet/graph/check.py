@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Iterable
 from typing import NoReturn
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
 from etinynet.graph.arithmetic import INT32_MAX, INT32_MIN, signed_range
-from etinynet.graph.ir import KINDS, Graph, Op, Tensor, output_shape
+from etinynet.graph.ir import KINDS, Graph, Op, Requantization, Tensor, output_shape
 
 __all__ = ["accumulator_range", "check"]
 
@@ -22,7 +24,7 @@ _POOLS = ("max_pool", "global_avg_pool")
 
 
 def _refuse(where: str, rule: str, value: object, allowed: str) -> NoReturn:
-    raise GraphError(f"{where}: {rule} is {value!r}, allowed is {allowed}")
+    raise GraphError(f"{where:.100}: {rule} is {value!r:.100}, allowed is {allowed}")
 
 
 def _require(good: bool, where: str, rule: str, value: object, allowed: str) -> None:
@@ -30,17 +32,39 @@ def _require(good: bool, where: str, rule: str, value: object, allowed: str) -> 
         _refuse(where, rule, value, allowed)
 
 
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _check_parts(graph: Graph) -> None:
+    """Containers and references have the types of ir.py, so that the other rules can read them."""
+    kinds: dict[str, type] = {"tensors": dict, "ops": tuple, "metadata": dict}
+    for field, kind in kinds.items():
+        value = getattr(graph, field)
+        _require(isinstance(value, kind), "graph", field, type(value).__name__, kind.__name__)
+    parts: dict[type, Iterable[object]] = {Tensor: graph.tensors.values(), Op: graph.ops}
+    for kind, values in parts.items():
+        for value in values:
+            _require(isinstance(value, kind), "graph", "part", type(value).__name__, kind.__name__)
+    names: list[object] = [graph.input, graph.output]
+    for op in graph.ops:
+        names += [op.name, op.input, op.output, "" if op.residual is None else op.residual]
+    for name in names:
+        _require(isinstance(name, str), "graph", "name or reference", name, "a string")
+    try:
+        json.dumps(graph.metadata, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        _refuse("graph", "metadata", str(error), "what JSON can hold")
+
+
 def _check_tensor(tensor: Tensor) -> None:
     where = f"tensor {tensor.name!r}"
-    _require(
-        _NAME.fullmatch(tensor.name) is not None,
-        where,
-        "name",
-        tensor.name,
-        "letters, digits, _ and .",
-    )
-    sides = len(tensor.shape) == 3 and all(
-        type(n) is int and 1 <= n <= _MAX_SIDE for n in tensor.shape
+    good_name = _matches(_NAME, tensor.name)
+    _require(good_name, where, "name", tensor.name, "letters, digits, _ and .")
+    sides = (
+        isinstance(tensor.shape, tuple)
+        and len(tensor.shape) == 3
+        and all(type(n) is int and 1 <= n <= _MAX_SIDE for n in tensor.shape)
     )
     _require(sides, where, "shape", tensor.shape, f"three integers of 1 to {_MAX_SIDE}")
     _require(
@@ -57,22 +81,15 @@ def _check_tensor(tensor: Tensor) -> None:
 
 def _check_wiring(graph: Graph) -> None:
     """Every tensor is the input or made once, before it is read; nothing is left over."""
-    _require(
-        _C_IDENTIFIER.fullmatch(graph.name) is not None,
-        "graph",
-        "name",
-        graph.name,
-        "a C identifier",
-    )
+    _require(_matches(_C_IDENTIFIER, graph.name), "graph", "name", graph.name, "a C identifier")
     _require(len(graph.ops) > 0, "graph", "number of operators", 0, "at least one")
     for name in (graph.input, graph.output):
         _require(name in graph.tensors, "graph", "input or output", name, "a tensor of the graph")
     made, read, op_names = {graph.input}, {graph.output}, set()
     for op in graph.ops:
         where = f"operator {op.name!r}"
-        _require(
-            _NAME.fullmatch(op.name) is not None, where, "name", op.name, "letters, digits, _ and ."
-        )
+        good_name = _matches(_NAME, op.name)
+        _require(good_name, where, "name", op.name, "letters, digits, _ and .")
         _require(op.name not in op_names, where, "name", op.name, "a name used once")
         op_names.add(op.name)
         for source in (op.input, op.residual):
@@ -129,16 +146,15 @@ def _check_ends(graph: Graph) -> None:
 
 def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
-    _require(op.kind in KINDS, where, "kind", op.kind, ", ".join(KINDS))
+    known = isinstance(op.kind, str) and op.kind in KINDS
+    _require(known, where, "kind", op.kind, ", ".join(KINDS))
     windowed = op.kind in ("conv2d", "depthwise", "max_pool")
-    limits = {"kernel": (1, 7), "stride": (1, 4), "padding": (0, op.kernel - 1)}
-    for field, (low, high) in limits.items():
+    for field, low, high in (("kernel", 1, 7), ("stride", 1, 4), ("padding", 0, 6)):
         value = getattr(op, field)
-        if not windowed:
-            low = high = 0 if field == "padding" else 1
-        _require(
-            type(value) is int and low <= value <= high, where, field, value, f"{low} to {high}"
-        )
+        highest = high if windowed else low
+        inside = type(value) is int and low <= value <= highest
+        _require(inside, where, field, value, f"{low} to {highest}")
+    _require(op.padding < op.kernel, where, "padding", op.padding, f"0 to {op.kernel - 1}")
     height, width, channels = source.shape
     fits = min(height, width) + 2 * op.padding >= op.kernel
     _require(fits, where, "kernel", op.kernel, f"at most the padded input of {source.shape}")
@@ -188,6 +204,7 @@ def _check_constants(op: Op, source: Tensor, result: Tensor) -> None:
             "present",
             "none for a pool",
         )
+        _require(op.weight_bits == 8, where, "weight_bits", op.weight_bits, "8 for a pool")
     else:
         shape: tuple[int, ...] = (out_channels, in_channels)
         if op.kind == "conv2d":
@@ -225,6 +242,8 @@ def _check_constants(op: Op, source: Tensor, result: Tensor) -> None:
         )
         return
     _require(rule is not None, where, "requantization", None, "present")
+    good_rule = isinstance(rule, Requantization)
+    _require(good_rule, where, "requantization", type(rule).__name__, "a Requantization")
     assert rule is not None
     for field in ("multiplier", "offset"):
         _check_array(where, field, getattr(rule, field), np.int32, ((out_channels,), (1,)))
@@ -300,6 +319,7 @@ def _check_residual(op: Op, graph: Graph) -> None:
 
 def check(graph: Graph) -> None:
     """Raises GraphError naming operator or tensor, rule, value and what is allowed."""
+    _check_parts(graph)
     for tensor in graph.tensors.values():
         _check_tensor(tensor)
     _check_wiring(graph)

@@ -172,6 +172,8 @@ def _build_op(entry: dict[str, Any], arrays: Arrays) -> Op:
 def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
     tensors = {}
     for entry in description["tensors"]:
+        if entry["name"] in tensors:
+            raise ValueError(f"two tensors {entry['name']!r}")
         tensors[entry["name"]] = Tensor(**entry | {"shape": tuple(entry["shape"])})
     ops = tuple(_build_op(dict(entry), arrays) for entry in description["ops"])
     if arrays:
@@ -211,6 +213,7 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
         KeyError,
         TypeError,
         AttributeError,
+        OverflowError,
         SafetensorError,
         RecursionError,
     ) as error:
