@@ -1,0 +1,314 @@
+"""The command line: one verb a stage of the pipeline, errors in one line with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from etinynet.errors import EtinynetError
+from etinynet.show import note, print_json, print_lines, print_table
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="etinynet",
+    help="Real vision networks on 20-dollar microcontrollers: the same bits on host and device.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Model = Annotated[
+    str,
+    typer.Argument(help="A name (sign-digits, imagenet) or a .etn, .safetensors, .params file."),
+]
+GraphFile = Annotated[str, typer.Argument(help="An integer graph: a .etn file or a name.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="Table of path TAB class index, instead of class folders.")
+]
+
+
+@app.command()
+def summary(
+    name: Annotated[str, typer.Argument(help="etinynet-1.0, etinynet-0.75 or etinynet-WIDTH.")],
+    size: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 224,
+    classes: Annotated[int, typer.Option(help="Classes; 0 for a backbone.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Layers of a network with shapes, MACs, parameters and bytes, beside the paper's totals.
+
+    \b
+    etinynet summary etinynet-1.0
+    etinynet summary etinynet-0.75 --size 96 --classes 10 --json
+    """
+    from etinynet.commands.network import print_summary
+    from etinynet.model.config import named_config
+    from etinynet.model.summary import summarize
+
+    found = summarize(named_config(name, classes, size))
+    print_json(found.to_json()) if as_json else print_summary(found)
+
+
+@app.command("import")
+def import_weights(
+    params: Annotated[Path, typer.Argument(help="The authors' MXNet file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Weights to write.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Table of class names, columns index and name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn the paper's authors' MXNet weights into a .safetensors file, without MXNet.
+
+    \b
+    etinynet import 0.6553-imagenet.params -o imagenet.safetensors --classes classes.tsv
+    """
+    from etinynet.commands.network import import_file
+
+    result = import_file(params, output, classes)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(
+        f"{result['name']}: {result['classes']} classes, "
+        f"{result['parameters']:,} values -> {output}"
+    )
+    if result["ignored"]:
+        print_lines(f"not part of the network: {', '.join(result['ignored'])}")
+    if not result["known"]:
+        note("this file is not one of the two whose SHA-256 is recorded; its values are as found")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders of pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoints.")],
+    model: Annotated[str, typer.Option(help="Network, as for summary.")] = "etinynet-0.75",
+    size: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 96,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on where -o DIR stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier on folders of pictures; about a fifth is held out to measure it.
+
+    \b
+    etinynet train photos --model etinynet-0.75 --size 96 -o runs/photos
+    etinynet train photos -o runs/photos --resume
+    """
+    from etinynet.commands.training import train_folder
+
+    result = train_folder(data, output, model, size, epochs, seed, resume)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(
+        f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (best epoch "
+        f"{result['epoch']}) -> {result['weights']}"
+    )
+
+
+@app.command()
+def quantize(
+    weights: Model,
+    calibration: Annotated[Path, typer.Option(help="Folder of typical pictures, no labels.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .etn file to write.")],
+    weight_bits: Annotated[int, typer.Option(help="Bits of each weight, 2 to 8.")] = 8,
+    pictures: Annotated[int, typer.Option(help="How many pictures to use, at most 512.")] = 512,
+    size: Annotated[int | None, typer.Option(help="Other input side than trained with.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn float weights into an integer graph, calibrated on typical pictures.
+
+    \b
+    etinynet quantize runs/photos/model.safetensors --calibration photos -o photos.etn
+    """
+    from etinynet.commands.quantizing import quantize_file
+
+    result = quantize_file(weights, calibration, output, weight_bits, pictures, size)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(
+        f"{result['bytes']:,} bytes, {result['weight_bits']}-bit weights, "
+        f"{result['pictures']} calibration pictures -> {output}"
+    )
+
+
+@app.command("compile")
+def compile_model(
+    model: GraphFile,
+    target: Annotated[str, typer.Option(help="host, stm32f412, stm32f746 or stm32h743.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write a self-contained C library; for a part also its firmware, linked and measured.
+
+    \b
+    etinynet compile photos.etn --target stm32f746 -o photos_c
+    """
+    from etinynet.commands.building import compile_to
+
+    result = compile_to(model, target, output)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(f"{result['files']} files -> {output}")
+    if "flash_bytes" in result:
+        print_table(("memory", "bytes"), result["memory"].items())
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """The best classes of pictures, by the float network or the reference executor.
+
+    \b
+    etinynet predict sign-digits hand.jpg
+    """
+    from etinynet.commands.using import predict_pictures
+
+    result = predict_pictures(model, images, top)
+    if as_json:
+        print_json(result)
+        return
+    for picture in result["pictures"]:
+        print_table((picture["picture"], "score"), _ranked(picture["top"]))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or of --labels' paths.")],
+    labels: Labels = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N pictures.")] = None,
+    held_out: Annotated[bool, typer.Option(help="Only the fifth that train holds out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Top-1 and top-5 accuracy on labelled pictures; a graph runs as compiled C, checked first.
+
+    \b
+    etinynet evaluate photos.etn photos --held-out
+    etinynet evaluate imagenet imagenet-sample --labels imagenet-sample/labels.tsv --json
+    """
+    from etinynet.commands.using import evaluate_model
+
+    result = evaluate_model(model, data, labels, limit, held_out)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(
+        f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % of {result['n']} pictures "
+        f"({result['by']})"
+    )
+
+
+@app.command()
+def run(
+    model: GraphFile,
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    on: Annotated[str, typer.Option(help="reference, host, stm32f412, stm32f746, stm32h743.")],
+    as_json: Json = False,
+) -> None:
+    """Run pictures on a target; a microcontroller is emulated with exactly the part's memory.
+
+    \b
+    etinynet run photos.etn --on stm32f746 leaf.jpg
+    """
+    from etinynet.commands.using import run_pictures
+
+    result = run_pictures(model, on, images)
+    if as_json:
+        print_json(result)
+        return
+    for picture in result["pictures"]:
+        print_table((picture["picture"], "score"), _ranked(picture["top"]))
+        if picture["instructions"] is not None:
+            print_lines(f"instructions {picture['instructions']:,}")
+    if result["flash_bytes"] is not None:
+        print_lines(f"flash {result['flash_bytes']:,} bytes, RAM {result['ram_bytes']:,} bytes")
+
+
+@app.command()
+def verify(
+    model: GraphFile,
+    on: Annotated[str, typer.Option(help="The target to compare with the reference.")],
+    data: Annotated[Path, typer.Option(help="Folder of pictures.")],
+    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 20,
+    layers: Annotated[bool, typer.Option(help="Compare every tensor, not only scores.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a target with the reference, to the bit; exit code 1 at the first difference.
+
+    \b
+    etinynet verify photos.etn --on stm32f746 --data photos -n 20 --layers
+    """
+    from etinynet.commands.using import verify_target
+
+    result = verify_target(model, on, data, n, layers)
+    if as_json:
+        print_json(result)
+    elif result["equal"]:
+        print_lines(f"{on}: {result['n']} pictures equal to the reference, to the bit")
+    else:
+        print_lines(f"{on}: differs: {result['difference']['words']}")
+    if not result["equal"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(as_json: Json = False) -> None:
+    """The embedded model on its three pictures: reference, host C, emulated STM32F746.
+
+    \b
+    etinynet demo
+    """
+    from etinynet.commands.demonstration import run_demo
+
+    result = run_demo()
+    if as_json:
+        print_json(result)
+    else:
+        heading = ("picture", "class", "score", *result["targets"], "instructions")
+        print_table(heading, result["rows"])
+        print_lines(result["summary"])
+    if not result["equal"]:
+        raise typer.Exit(1)
+
+
+def _ranked(top: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(f"{entry['class']} {entry['name']}", f"{entry['score']:.4f}") for entry in top]
+
+
+def main() -> None:
+    """Entry point: runs the command line; errors become one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] or ["--help"]
+    sys.exit(_guarded(lambda: app(arguments, standalone_mode=False)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    try:
+        status = command()
+    except EtinynetError as error:
+        note(f"etinynet: {' '.join(str(error).split())}")
+        return error.exit_code
+    except typer.Exit as leave:
+        return int(leave.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        note("etinynet: interrupted")
+        return 130
+    except TyperException as error:
+        note(f"etinynet: {error.format_message()}")
+        return int(error.exit_code)
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,91 @@
+"""compile: an integer graph becomes a folder of C, for a part with its firmware, measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etinynet.artefact import write_directory
+from etinynet.backend.c import compile_graph
+from etinynet.errors import UnsupportedError
+from etinynet.graph import Graph
+from etinynet.opened import graph_of, open_graph
+from etinynet.target.base import Result, get_target
+from etinynet.target.link import firmware_files, main_source
+from etinynet.target.mcu import McuProgram
+
+__all__ = ["compile_to", "memory_json"]
+
+
+def memory_json(result: Result) -> dict[str, int]:
+    """Bytes of flash and RAM by part, as a run has measured them; empty where it has not."""
+    use = result.memory
+    if use is None:
+        return {}
+    return {
+        "flash weights": use.weights,
+        "flash constants": use.constants,
+        "flash code": use.code,
+        "flash total": use.flash,
+        "RAM variables and arena": use.variables,
+        "RAM stack": use.stack,
+        "RAM total": use.ram,
+    }
+
+
+def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
+    """Writes the C library of `model` to folder `output`; returns what it holds and needs.
+
+    For a part the firmware is built too, run once on a grey picture to measure its stack, and
+    written to `firmware/`. Raises FitError if it does not fit, and then writes nothing.
+    """
+    place = get_target(target)
+    if target == "reference":
+        raise UnsupportedError("target 'reference' is not compiled; allowed: host and the parts")
+    graph = graph_of(open_graph(model))
+    command = f"compile {Path(model).name} --target {target}"
+    if target == "host":
+        files = compile_graph(graph, command=command)
+        write_directory(output, files)
+        return {"target": target, "folder": str(output), "files": len(files)}
+    with place.load(graph) as program:
+        assert isinstance(program, McuProgram)
+        result = program.run(np.zeros(graph.tensors[graph.input].shape, np.int8))
+        files = _with_firmware(graph, program, command, result)
+    write_directory(output, files)
+    return {
+        "target": target,
+        "folder": str(output),
+        "files": len(files),
+        "memory": memory_json(result),
+        "flash_bytes": result.flash_bytes,
+        "ram_bytes": result.ram_bytes,
+        "instructions": result.instructions,
+        "tools": result.tools,
+    }
+
+
+def _with_firmware(
+    graph: Graph, program: McuProgram, command: str, result: Result
+) -> dict[str, bytes]:
+    """The library's files with the measured report, and the firmware in its own folder."""
+    part = program.firmware.part
+    files = compile_graph(
+        graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length, command=command
+    )
+    report = json.loads(files["report.json"])
+    report["measured"] = {
+        "part": part.name,
+        "flash_bytes": result.flash_bytes,
+        "ram_bytes": result.ram_bytes,
+        "memory": memory_json(result),
+        "instructions": result.instructions,
+        "tools": result.tools,
+    }
+    files["report.json"] = (json.dumps(report, indent=2) + "\n").encode()
+    own = {**firmware_files(part), "firmware_main.c": main_source(graph.name)}
+    own[f"{graph.name}.elf"] = program.firmware.elf
+    return {**files, **{f"firmware/{name}": data for name, data in own.items()}}
