@@ -193,63 +193,48 @@ def _check_array(
     _require(good, where, field, seen, allowed)
 
 
-def _check_constants(op: Op, source: Tensor, result: Tensor) -> None:
+def _check_weight(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
     in_channels, out_channels = source.shape[2], result.shape[2]
+    bits = op.weight_bits if type(op.weight_bits) is int else None
     if op.kind in _POOLS:
-        _require(
-            op.weight is None and op.bias is None,
-            where,
-            "weight or bias",
-            "present",
-            "none for a pool",
-        )
-        _require(op.weight_bits == 8, where, "weight_bits", op.weight_bits, "8 for a pool")
-    else:
-        shape: tuple[int, ...] = (out_channels, in_channels)
-        if op.kind == "conv2d":
-            shape = (out_channels, op.kernel, op.kernel, in_channels)
-        elif op.kind == "depthwise":
-            shape = (out_channels, op.kernel, op.kernel)
-        _check_array(where, "weight", op.weight, np.int8, (shape,))
-        _require(
-            type(op.weight_bits) is int and 2 <= op.weight_bits <= 8,
-            where,
-            "weight_bits",
-            op.weight_bits,
-            "2 to 8",
-        )
-        assert op.weight is not None
-        low, high = signed_range(op.weight_bits)
-        for extreme in (int(op.weight.min()), int(op.weight.max())):
-            _require(
-                low <= extreme <= high,
-                where,
-                "weight",
-                extreme,
-                f"{low} to {high} at {op.weight_bits} bits",
-            )
-        if op.bias is not None:
-            _check_array(where, "bias", op.bias, np.int32, ((out_channels,),))
+        bare = op.weight is None and op.bias is None
+        _require(bare, where, "weight or bias", "present", "none for a pool")
+        _require(bits == 8, where, "weight_bits", op.weight_bits, "8 for a pool")
+        return
+    shape: tuple[int, ...] = (out_channels, in_channels)
+    if op.kind == "conv2d":
+        shape = (out_channels, op.kernel, op.kernel, in_channels)
+    elif op.kind == "depthwise":
+        shape = (out_channels, op.kernel, op.kernel)
+    _check_array(where, "weight", op.weight, np.int8, (shape,))
+    possible = bits is not None and 2 <= bits <= 8
+    _require(possible, where, "weight_bits", op.weight_bits, "2 to 8")
+    assert op.weight is not None
+    low, high = signed_range(op.weight_bits)
+    for extreme in (int(op.weight.min()), int(op.weight.max())):
+        allowed = f"{low} to {high} at {op.weight_bits} bits"
+        _require(low <= extreme <= high, where, "weight", extreme, allowed)
+    if op.bias is not None:
+        _check_array(where, "bias", op.bias, np.int32, ((out_channels,),))
+
+
+def _check_requantization(op: Op, result: Tensor) -> None:
+    where = f"operator {op.name!r}"
     rule = op.requantization
     if op.kind == "max_pool":
-        _require(
-            rule is None and op.residual is None,
-            where,
-            "requantization",
-            "present",
-            "none for max_pool",
-        )
+        absent = rule is None and op.residual is None
+        _require(absent, where, "requantization", "present", "none for max_pool")
         return
     _require(rule is not None, where, "requantization", None, "present")
     good_rule = isinstance(rule, Requantization)
     _require(good_rule, where, "requantization", type(rule).__name__, "a Requantization")
     assert rule is not None
     for field in ("multiplier", "offset"):
-        _check_array(where, field, getattr(rule, field), np.int32, ((out_channels,), (1,)))
-    _require(
-        type(rule.shift) is int and 0 <= rule.shift <= 24, where, "shift", rule.shift, "0 to 24"
-    )
+        shapes = ((result.shape[2],), (1,))
+        _check_array(where, field, getattr(rule, field), np.int32, shapes)
+    good_shift = type(rule.shift) is int and 0 <= rule.shift <= 24
+    _require(good_shift, where, "shift", rule.shift, "0 to 24")
     _require(type(rule.relu) is bool, where, "relu", rule.relu, "true or false")
 
 
@@ -327,6 +312,7 @@ def check(graph: Graph) -> None:
     for op in graph.ops:
         source, result = graph.tensors[op.input], graph.tensors[op.output]
         _check_geometry(op, source, result)
-        _check_constants(op, source, result)
+        _check_weight(op, source, result)
+        _check_requantization(op, result)
         _check_residual(op, graph)
         _check_no_overflow(op, source)
