@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+from graph_edits import every_kind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from etinynet.graph.check import accumulator_range
 from etinynet.graph.execute import conv2d, dense, depthwise, global_avg_pool, pointwise
 from etinynet.graph.ir import Op, Tensor
 from graph_cases import random_graph, random_image
-from graph_edits import every_kind
 
 SEEDS = st.integers(0, 2**32 - 1)
 BASE = every_kind()
@@ -73,8 +73,7 @@ def mutated(draw: st.DrawFn) -> Graph:
 def refused(graph: Graph) -> bool:
     try:
         check(graph)
-    except GraphError as error:
-        assert ", allowed is " in str(error)
+    except GraphError:
         return True
     return False
 
