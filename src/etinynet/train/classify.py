@@ -1,0 +1,122 @@
+"""A classifier from a folder of pictures: loads, trains, writes weights; what `train` calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from etinynet.artefact import provenance, sha256
+from etinynet.data.images import Preprocess
+from etinynet.data.labels import Dataset
+from etinynet.errors import ConfigError
+from etinynet.model.config import EtinyNetConfig
+from etinynet.model.etinynet import EtinyNet
+from etinynet.model.weights import save_weights
+from etinynet.train.loop import Epoch, Progress, fit, label_loss
+from etinynet.train.pictures import TrainingData, load_training_data
+from etinynet.train.recipe import Recipe
+
+__all__ = ["BEST", "WEIGHTS", "Trained", "train_classifier"]
+
+WEIGHTS = "model.safetensors"
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`weights` of the last epoch, whose figures nothing selected; `history` one row an epoch.
+
+    `n` held-out pictures gave the figures. `best` holds the weights of the best held-out epoch:
+    its figure is that of a maximum over epochs, better than new pictures will give.
+    """
+
+    weights: Path
+    best: Path
+    history: tuple[Epoch, ...]
+    n: int
+
+
+def train_classifier(
+    dataset: Dataset,
+    config: EtinyNetConfig,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    command: str,
+    resume: bool = False,
+    opened: Callable[[], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Trains the network of `config` from scratch on `dataset` less its held-out fifth.
+
+    Writes in `folder`: model.safetensors, best.safetensors, last.safetensors (loop.fit resumes
+    from it), metrics.csv. `command` goes into the weights' provenance; `opened` is called after
+    each picture, `progress` after each step. Raises ConfigError, DataError or ArtefactError.
+    """
+    if config.classes != len(dataset.class_names):
+        raise ConfigError(
+            f"{config.name}: classes is {config.classes!r}; the data have "
+            f"{len(dataset.class_names)}"
+        )
+    folder = Path(folder)
+    data = load_training_data(dataset, Preprocess.for_size(config.size), opened)
+    model = _seeded(config, recipe.seed)
+
+    def write(path: Path, row: Epoch) -> None:
+        origin = _origin(command, recipe, data, row)
+        save_weights(
+            path,
+            model,
+            provenance=origin,
+            class_names=data.class_names,
+            preprocess=data.preprocess,
+        )
+
+    history = fit(
+        model,
+        data,
+        recipe,
+        label_loss(recipe),
+        folder,
+        identity=_identity(config, data.class_names),
+        resume=resume,
+        progress=progress,
+        improved=lambda row: write(folder / BEST, row),
+    )
+    write(folder / WEIGHTS, history[-1])
+    return Trained(folder / WEIGHTS, folder / BEST, tuple(history), len(data.held_out))
+
+
+def _identity(config: EtinyNetConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """What a resumed run must share: readable fields first, then a hash of the whole network."""
+    text = json.dumps(config.to_json(), sort_keys=True)
+    return {
+        "network": config.name,
+        "size": config.size,
+        "class_names": list(class_names),
+        "config": sha256(text.encode()),
+    }
+
+
+def _seeded(config: EtinyNetConfig, seed: int) -> EtinyNet:
+    """The untrained network; the caller's own random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EtinyNet(config)
+
+
+def _origin(command: str, recipe: Recipe, data: TrainingData, row: Epoch) -> dict[str, Any]:
+    return {
+        **provenance(command, {}),
+        "data": {"sha256": data.digest, "train": len(data.train), "held_out": len(data.held_out)},
+        "recipe": recipe.to_json(),
+        "epoch": row.epoch,
+        "held_out_top1": row.top1,
+        "held_out_top5": row.top5,
+        "torch": torch.__version__,
+    }

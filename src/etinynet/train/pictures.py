@@ -1,0 +1,89 @@
+"""Labelled pictures kept in memory: opened once, resized once, split once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etinynet.data.images import Preprocess, load_picture
+from etinynet.data.labels import Dataset, split_held_out
+from etinynet.errors import DataError
+
+__all__ = ["Pictures", "TrainingData", "load_pictures", "load_training_data"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pixels uint8 (N, side, side, 3), R, G, B, and labels int64 (N)."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Both parts of a data set; `digest` is the SHA-256 of their names, labels and pixels.
+
+    Held-out pictures are as the network will see them. Training pictures keep the whole short
+    side and the middle of the long one: augmentation crops from that square.
+    """
+
+    train: Pictures
+    held_out: Pictures
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    digest: str
+
+
+def load_pictures(
+    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+) -> Pictures:
+    """All pictures of `dataset` after `preprocess`; calls `opened` after each. Raises DataError."""
+    shape = (len(dataset.examples), preprocess.size, preprocess.size, 3)
+    pixels = np.empty(shape, np.uint8)
+    for index, example in enumerate(dataset.examples):
+        pixels[index] = preprocess.apply(load_picture(example.path))
+        if opened is not None:
+            opened()
+    labels = torch.tensor([example.label for example in dataset.examples], dtype=torch.int64)
+    return Pictures(torch.from_numpy(pixels), labels)
+
+
+def load_training_data(
+    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+) -> TrainingData:
+    """`dataset` split by data.labels.split_held_out and loaded; calls `opened` after each picture.
+
+    Raises DataError: fewer than two classes, a class without training pictures, or a picture
+    that cannot be read.
+    """
+    if len(dataset.class_names) < 2:
+        raise DataError(
+            f"{len(dataset.class_names)} class {list(dataset.class_names)!r}; "
+            "a classifier needs at least 2"
+        )
+    train, held_out = split_held_out(dataset)
+    present = {example.label for example in train.examples}
+    for label, name in enumerate(dataset.class_names):
+        if label not in present:
+            raise DataError(f"class {name!r} has no training pictures; add pictures of it")
+    square = Preprocess(preprocess.resize_short, preprocess.resize_short)
+    parts = load_pictures(train, square, opened), load_pictures(held_out, preprocess, opened)
+    return TrainingData(*parts, dataset.class_names, preprocess, _digest(train, held_out, *parts))
+
+
+def _digest(train: Dataset, held_out: Dataset, *parts: Pictures) -> str:
+    digest = hashlib.sha256()
+    for dataset, pictures in zip((train, held_out), parts, strict=True):
+        for example in dataset.examples:
+            digest.update(f"{example.label} {example.key}\n".encode("utf-8", "surrogateescape"))
+        digest.update(pictures.pixels.numpy().tobytes())
+    return digest.hexdigest()
