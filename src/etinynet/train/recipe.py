@@ -45,14 +45,14 @@ class Recipe:
     """
 
     epochs: int = 60
-    batch_size: int = 64
-    learning_rate: float = 0.1
+    batch_size: int = 32
+    learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_epochs: int = 3
     label_smoothing: float = 0.1
     smallest_crop: float = 0.5
-    flip: bool = True
+    flip: bool = False
     rotation_degrees: float = 10.0
     colour: float = 0.2
     seed: int = 0

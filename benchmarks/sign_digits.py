@@ -1,0 +1,130 @@
+"""Trains the packaged sign-digits classifier, quantizes it, measures both, as one CSV row.
+
+python benchmarks/sign_digits.py DATA OUT: DATA holds the class folders 0 to 9; OUT is made, holds
+the checkpoints and sign-digits.etn, and a run that was interrupted goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import platform
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+
+from etinynet.artefact import write_file
+from etinynet.commands.quantizing import quantize_file
+from etinynet.data.images import to_input
+from etinynet.data.labels import Dataset, list_folder, split_held_out
+from etinynet.graph import execute, read_graph
+from etinynet.model.config import named_config
+from etinynet.model.weights import load_weights
+from etinynet.train.classify import train_classifier
+from etinynet.train.evaluate import evaluate_float
+from etinynet.train.loop import Progress
+from etinynet.train.pictures import load_pictures
+from etinynet.train.recipe import Recipe
+
+__all__ = ["correct_integer", "main", "train"]
+
+RESULTS = Path(__file__).parent / "results" / "sign_digits.csv"
+FIELDS = (
+    *("date", "python", "torch", "numpy", "pillow", "machine", "threads", "model", "size"),
+    *("epochs", "seed", "trained", "n", "float_top1", "integer_top1", "seconds_an_epoch"),
+)
+MODEL = "etinynet-0.75"
+SIZE = 96
+COMMAND = f"train sign-digits --model {MODEL} --size {SIZE}"
+GRAPH = "sign-digits.etn"
+
+
+def _show(at: Progress) -> None:
+    if at.batch == 1 and at.finished is not None:
+        row = at.finished
+        print(
+            f"{row.epoch} loss {row.loss:.3f} top-1 {row.top1:.4f} {row.seconds:.1f} s", flush=True
+        )
+
+
+def train(dataset: Dataset, folder: Path, recipe: Recipe) -> float:
+    """Trains in `folder`, or goes on; returns the median of seconds an epoch."""
+    config = named_config(MODEL, len(dataset.class_names), SIZE)
+    resume = (folder / "last.safetensors").exists()
+    result = train_classifier(
+        dataset, config, recipe, folder, command=COMMAND, resume=resume, progress=_show
+    )
+    return float(np.median([row.seconds for row in result.history]))
+
+
+def quantize(dataset: Dataset, folder: Path) -> None:
+    """8 bits, calibrated on training pictures alone: links to them are what the command reads."""
+    pictures = folder / "calibration"
+    for example in dataset.examples:
+        link = pictures / example.key
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(example.path.resolve())
+    quantize_file(str(folder / "model.safetensors"), pictures, folder / GRAPH, 8, 512, None)
+
+
+def correct_integer(path: Path, dataset: Dataset) -> list[str]:
+    """Keys of the pictures that the reference executor puts in their class."""
+    graph = read_graph(path)
+    preprocess = load_weights(path.parent / "model.safetensors").preprocess
+    pictures = load_pictures(dataset, preprocess)
+    correct = []
+    for example, pixels in zip(dataset.examples, pictures.pixels.numpy(), strict=True):
+        if int(np.argmax(execute(graph, to_input(pixels)))) == example.label:
+            correct.append(example.key)
+    return correct
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    dataset = list_folder(arguments.data)
+    training, held_out = split_held_out(dataset)
+    recipe = Recipe()
+    seconds = train(dataset, arguments.out, recipe)
+    quantize(training, arguments.out)
+    loaded = load_weights(arguments.out / "model.safetensors")
+    found = evaluate_float(loaded.model, loaded.preprocess, held_out)
+    correct = correct_integer(arguments.out / GRAPH, held_out)
+    write_file(arguments.out / "correct.txt", "".join(f"{k}\n" for k in correct).encode())
+    row = (
+        datetime.datetime.now(datetime.UTC).date().isoformat(),
+        platform.python_version(),
+        torch.__version__,
+        np.__version__,
+        PIL.__version__,
+        f"{platform.system()} {platform.machine()}",
+        arguments.threads,
+        MODEL,
+        SIZE,
+        recipe.epochs,
+        recipe.seed,
+        len(training.examples),
+        found.n,
+        f"{found.top1:.4f}",
+        f"{len(correct) / found.n:.4f}",
+        f"{seconds:.1f}",
+    )
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(FIELDS)
+        writer.writerow(row)
+    print(f"{found.n} pictures: float top-1 {found.top1:.4f}, integer {len(correct)} correct")
+
+
+if __name__ == "__main__":
+    main()
