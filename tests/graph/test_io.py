@@ -118,7 +118,7 @@ def test_one_flipped_bit(position: int) -> None:
     for bit in range(8):
         damaged = bytearray(DATA)
         damaged[position] ^= 1 << bit
-        with pytest.raises((ArtefactError, GraphError), match="^file: "):
+        with pytest.raises((ArtefactError, GraphError), match=r"^file: "):
             graph_from_bytes(bytes(damaged), "file")
 
 

@@ -20,6 +20,12 @@ _WIDE_MARGIN = 2.0
 # The requantization's multiplier stands for less than one half (docs/arithmetic.md), also after
 # the affine correction has raised a gain by up to 30 percent.
 _LARGEST_STEP = 0.38
+# A shortcut is not read in finer steps than this part of its own.
+_LARGEST_RATIO = 64.0
+# Nor may a channel that is constant on the calibration pictures take the fractional bits of all
+# others: its multiplier is this much smaller. Constant is what varies less than an 8-bit step.
+_STILL_MARGIN = 8.0
+_STILL = 2.0**-8
 # Channels that hardly vary must not decide the zero point of all others.
 _RELATIVE_STEP_LIMIT = 0.3
 
@@ -45,15 +51,27 @@ def _readers(layers: Sequence[Layer]) -> dict[str, set[str]]:
     return readers
 
 
-def _equalized(statistics: ChannelStatistics) -> Activation:
-    """8 bits: each channel's scale covers its range, the zero point minimises relative steps."""
+def _finest(layer: Layer, step: Tensor) -> Tensor:
+    """Smallest scale of each channel for which the multiplier is in range; float64."""
+    gain = torch.ones(1) if layer.gain is None else layer.gain
+    return (gain.double() * step).abs() / _LARGEST_STEP
+
+
+def _equalized(statistics: ChannelStatistics, finest: Tensor) -> Activation:
+    """8 bits: each channel's scale covers its range, the zero point minimises relative steps.
+
+    `finest` bounds the scales from below: a dead channel has no range that would.
+    """
+    reach = torch.maximum(statistics.high.abs(), statistics.low.abs())
+    still = statistics.high - statistics.low <= _STILL * reach
+    finest = torch.where(still, finest * _STILL_MARGIN, finest)
     low = statistics.low.double().clamp_max(0)
     high = statistics.high.double().clamp_min(0)
     deviation = statistics.deviation.double().clamp_min(1e-6)
     best: tuple[float, Tensor, int] | None = None
     for zero_point in range(-127, 127):
         scale = torch.maximum(low / (-128 - zero_point), high / (127 - zero_point))
-        scale = scale.clamp_min(1e-8)
+        scale = torch.maximum(scale, finest).clamp_min(1e-8)
         cost = ((scale / deviation).clamp_max(_RELATIVE_STEP_LIMIT) ** 2).mean().item()
         if best is None or cost < best[0]:
             best = (cost, scale, zero_point)
@@ -72,12 +90,10 @@ def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight |
     return weight.scale * source.scale[0]
 
 
-def _wide(layer: Layer, statistics: ChannelStatistics, step: Tensor, bits: int) -> Activation:
+def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activation:
     """Signed symmetric scale of `bits` bits, coarse enough for the multiplier's range."""
     largest = torch.maximum(statistics.high, -statistics.low).double().amax()
-    gain = torch.ones(1) if layer.gain is None else layer.gain
-    finest = (gain.double() * step).abs().amax() / _LARGEST_STEP
-    scale = torch.maximum(largest * _WIDE_MARGIN / (2 ** (bits - 1) - 1), finest)
+    scale = torch.maximum(largest * _WIDE_MARGIN / (2 ** (bits - 1) - 1), finest.amax())
     return Activation(scale.clamp_min(1e-12).expand(len(statistics.high)), 0, bits)
 
 
@@ -114,14 +130,16 @@ def choose_activations(
             )
         if layer.kind == "max_pool":
             result[layer.name] = result[layer.input]
-        elif narrow:
-            result[layer.name] = _equalized(statistics[layer.name])
+            continue
+        step = accumulator_step(layer, result[layer.input], weights.get(layer.name))
+        finest = _finest(layer, step / mean_count.get(layer.name, 1))
+        if layer.residual is not None:
+            finest = torch.maximum(finest, result[layer.residual].scale / _LARGEST_RATIO)
+        if narrow:
+            result[layer.name] = _equalized(statistics[layer.name], finest)
         else:
-            step = accumulator_step(layer, result[layer.input], weights.get(layer.name))
-            if layer.kind == "global_avg_pool":
-                step = step / mean_count[layer.name]
             bits = _bits_before(layers, layer.name, weights)
-            result[layer.name] = _wide(layer, statistics[layer.name], step, bits)
+            result[layer.name] = _wide(statistics[layer.name], finest, bits)
     return result
 
 

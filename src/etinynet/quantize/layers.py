@@ -15,6 +15,9 @@ from etinynet.model.etinynet import EtinyNet
 
 __all__ = ["INPUT", "SCORES", "Layer", "layers_of", "run_layer", "run_layers"]
 
+# A channel whose variance in training was below this part of epsilon is constant: its shift alone.
+_CONSTANT = 1e-6
+
 INPUT = "input"
 SCORES = "scores"
 
@@ -24,7 +27,7 @@ class Layer:
     """output = gain * relu?(kind(input) + bias) + shift [+ residual], all float, NCHW.
 
     With conv → ReLU → BN, gain and shift are the normalisation; with conv → BN → ReLU it is folded
-    into weight and bias and gain is 1. `gain` and `shift` have one value per output channel; the
+    into weight and bias and gain is 1. A constant channel has gain 0 in both. `gain` and `shift` have one value per output channel; the
     pools have none. A dense layer keeps its bias in `shift`, since it has no ReLU.
     """
 
@@ -54,11 +57,13 @@ def _convolution(unit: ConvUnit, name: str, source: str, residual: str | None) -
     weight = unit.conv.weight.detach()
     norm = unit.norm
     gain = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+    gain = torch.where(norm.running_var < _CONSTANT * norm.eps, 0, gain)
     shift = norm.bias.detach() - gain * norm.running_mean
     bias = None
     if unit.activated and unit.order == "conv_bn_relu":
-        weight, bias = weight * gain.reshape(-1, 1, 1, 1), shift
-        gain, shift = torch.ones_like(gain), torch.zeros_like(shift)
+        weight, live = weight * gain.reshape(-1, 1, 1, 1), gain != 0
+        gain, bias = live.to(gain.dtype), torch.where(live, shift, 0)
+        shift = torch.where(live, 0, shift.relu())
     return Layer(
         kind=_kind(unit),
         name=name,

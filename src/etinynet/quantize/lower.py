@@ -63,9 +63,12 @@ class _Rule:
             self.offset = self.offset - self.multiplier * count * source.zero_point
 
     def at(self, shift: int, name: str, relu: bool, ratio: NDArray[np.float64] | None) -> Any:
-        """Integers for `shift` fractional bits; the half of the final rounding is in the offset."""
+        """Integers for `shift` fractional bits; the half of the final rounding is in the offset.
+
+        The product is already rounded to a fractional unit: half of one less makes both unbiased.
+        """
         residual = None
-        offset = self.offset + 0.5
+        offset = self.offset + 0.5 - 2.0 ** (-shift - 1)
         if ratio is not None:
             residual = _to_int32(ratio * 2.0 ** (16 + shift), name, "residual multiplier")
             offset = offset + 2.0 ** (-shift - 1)  # mean of what the shortcut's product floors

@@ -29,13 +29,14 @@ class QuantizedWeight:
 def quantize_weight(weight: Tensor, bits: int) -> QuantizedWeight:
     """Linear symmetric quantization per output channel, scale = largest magnitude / top level.
 
-    A channel of zeros gets scale 1. Raises ConfigError for `bits` outside 2..8.
+    A channel of zeros gets the scale of the largest channel, or 1 if all are zero. Raises ConfigError for `bits` outside 2..8.
     """
     if not 2 <= bits <= 8:
         raise ConfigError(f"weight_bits is {bits!r}, allowed are 2 to 8")
     top = 2 ** (bits - 1) - 1
     flat = weight.detach().double().flatten(1)
     largest = flat.abs().amax(1, keepdim=True)
-    scale = torch.where(largest > 0, largest / top, torch.ones_like(largest))
+    spare = largest.amax() / top if largest.any() else torch.ones(())
+    scale = torch.where(largest > 0, largest / top, spare)
     integers = torch.round(flat / scale).clamp(-top, top).to(torch.int8)
     return QuantizedWeight(integers.reshape(weight.shape), scale[:, 0], bits)

@@ -1,0 +1,287 @@
+"""From float to integers: the only place of tolerances, each stated in steps or decibels."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_networks import ORDERS, pictures, small_network
+from torch import Tensor
+
+from etinynet.errors import ConfigError, DataError, GraphError, UnsupportedError
+from etinynet.graph import Graph, check, execute, execute_all, graph_to_bytes
+from etinynet.quantize.activations import Activation, choose_activations, fake_quantize
+from etinynet.quantize.calibrate import ChannelStatistics, calibrate
+from etinynet.quantize.correct import correct
+from etinynet.quantize.layers import INPUT, SCORES, Layer, layers_of, run_layer
+from etinynet.quantize.lower import lower
+from etinynet.quantize.post_training import PostTraining, quantize_model
+from etinynet.quantize.weights import QuantizedWeight, quantize_weight
+
+COUNT = {"features": 4}
+
+
+@dataclasses.dataclass
+class Steps:
+    """Everything between the float layers and the graph."""
+
+    layers: list[Layer]
+    statistics: dict[str, ChannelStatistics]
+    weights: dict[str, QuantizedWeight]
+    activations: dict[str, Activation]
+    corrected: list[Layer]
+
+
+@functools.cache
+@torch.no_grad()
+def steps(order: str, bits: int = 8, **options: Any) -> Steps:
+    layers = layers_of(small_network(order, **options))
+    batches = [pictures(16), pictures(16, seed=2)]
+    statistics = calibrate(layers, batches)
+    weights = {x.name: quantize_weight(x.weight, bits) for x in layers if x.weight is not None}
+    activations = choose_activations(layers, statistics, weights, COUNT)
+    rounded = {name: weight.dequantized() for name, weight in weights.items()}
+    corrected = correct(layers, rounded, activations, batches)
+    return Steps(layers, statistics, weights, activations, corrected)
+
+
+def lowered(done: Steps) -> Graph:
+    return lower("small", done.corrected, done.weights, done.activations, 32, {})
+
+
+def image(picture: Tensor) -> np.ndarray:
+    return picture.permute(1, 2, 0).numpy().astype(np.int8)
+
+
+def real(values: np.ndarray, activation: Activation) -> Tensor:
+    """An integer tensor (H, W, C) as the float (1, C, H, W) it stands for."""
+    integers = torch.from_numpy(values.astype(np.float64)).permute(2, 0, 1)[None]
+    return (integers - activation.zero_point) * activation.scale.reshape(1, -1, 1, 1)
+
+
+def doubled(layer: Layer) -> Layer:
+    tensors = {
+        field.name: value.double()
+        for field in dataclasses.fields(layer)
+        if isinstance(value := getattr(layer, field.name), Tensor)
+    }
+    return dataclasses.replace(layer, **tensors)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("dead", [False, True], ids=["live", "dead"])
+@pytest.mark.parametrize("order", ORDERS)
+@torch.no_grad()
+def test_each_operator_is_its_layer_within_a_step(order: str, dead: bool, bits: int) -> None:
+    """Given the integers before it, an operator is the float layer rounded once to a step.
+
+    What the constants' own rounding and that of the product add is below two fractional steps,
+    three with a shortcut; a bias is rounded to a unit of the accumulator.
+    """
+    done = steps(order, bits, dead=dead)
+    graph = lowered(done)
+    values = execute_all(graph, image(pictures(1, seed=9)[0]))
+    for layer in map(doubled, done.corrected):
+        source = real(values[layer.input], done.activations[layer.input])
+        residual = None
+        if layer.residual is not None:
+            residual = real(values[layer.residual], done.activations[layer.residual])
+        target = done.activations[layer.name]
+        expected = run_layer(layer, source, residual) / target.scale.reshape(1, -1, 1, 1)
+        low, high = -(2 ** (target.bits - 1)), 2 ** (target.bits - 1) - 1
+        expected = (expected + target.zero_point).clamp(low, high)[0].permute(1, 2, 0).numpy()
+        error = np.abs(values[layer.name] - expected)
+        rule = next(op.requantization for op in graph.ops if op.name == layer.name)
+        if rule is None:
+            assert error.max() < 1e-9
+            continue
+        fraction = 2.0**-rule.shift
+        allowed = 0.51 + fraction * (1.25 + (residual is not None))
+        if layer.bias is not None:
+            allowed += 0.5 * float(np.abs(rule.multiplier).max()) * fraction / 2**32
+        assert error.max() <= allowed, layer.name
+
+
+def noise_ratio(graph: Graph, order: str, **options: Any) -> float:
+    """Decibels of the scores' variation over the error, on pictures that did not calibrate."""
+    model = small_network(order, **options)
+    x = pictures(24, seed=5)
+    with torch.no_grad():
+        wanted = model(x).numpy()
+    got = np.stack([execute(graph, image(picture)) for picture in x])
+    error = got * graph.tensors[SCORES].scale - wanted
+    return float(10 * np.log10(wanted.var(0).sum() / (error**2).mean(0).sum()))
+
+
+@functools.cache
+def quantized(order: str, bits: int = 8, **options: Any) -> Graph:
+    model = small_network(order, **options)
+    return quantize_model(model, pictures(32), PostTraining(bits, 32), "small", {})
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_integer_network_follows_the_float_network(order: str) -> None:
+    """Random weights amplify rounding more than trained ones do: 12 dB on the mean of 4."""
+    ratios = [noise_ratio(quantized(order, seed=s), order, seed=s) for s in range(4)]
+    assert np.mean(ratios) > 12, ratios
+    assert min(ratios) > 5, ratios
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_dead_channels_do_not_spoil_the_others(order: str) -> None:
+    graph = quantized(order, dead=True)
+    check(graph)
+    assert noise_ratio(graph, order, dead=True) > 5
+
+
+@torch.no_grad()
+def test_a_channel_that_never_fires() -> None:
+    """A ReLU that is 0 on every calibration picture gives 0, at a multiplier in range."""
+    model = small_network("conv_bn_relu")
+    model.blocks[1].pw.norm.bias[2] = -50
+    model.blocks[2].dw2.norm.bias[3] = -50
+    graph = quantize_model(model, pictures(32), PostTraining(8, 32), "small", {})
+    values = execute_all(graph, image(pictures(1)[0]))
+    for name, channel in (("b1.pw", 2), ("b2.dw2", 3)):
+        tensor = graph.tensors[name]
+        if name == "b1.pw":
+            assert np.all(values[name][..., channel] == tensor.zero_point)
+        rule = next(op.requantization for op in graph.ops if op.name == name)
+        assert rule.shift >= 2
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_more_bits_are_better(order: str) -> None:
+    eight, four, two = (noise_ratio(quantized(order, bits), order) for bits in (8, 4, 2))
+    assert eight > four + 3 > two + 3
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@torch.no_grad()
+def test_correction_reduces_the_error(order: str) -> None:
+    """Of the scores with 4-bit weights, mean over networks."""
+    gained = []
+    for seed in range(3):
+        done = steps(order, 4, seed=seed)
+        bare = [
+            layer
+            if layer.weight is None
+            else dataclasses.replace(layer, weight=done.weights[layer.name].dequantized())
+            for layer in done.layers
+        ]
+        plain = lower("small", bare, done.weights, done.activations, 32, {})
+        pair = [noise_ratio(graph, order, seed=seed) for graph in (lowered(done), plain)]
+        gained.append(pair[0] - pair[1])
+    assert np.mean(gained) > 0.5, gained
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@torch.no_grad()
+def test_correction_of_an_exact_network_changes_little(order: str) -> None:
+    """Weights and activations of many bits leave gain and shift where they were."""
+    layers = layers_of(small_network(order))
+    batches = [pictures(8)]
+    fine = {
+        name: Activation(s.high.double().abs().amax().expand(len(s.high)) / 2**20, 0, 24)
+        for name, s in calibrate(layers, batches).items()
+    }
+    same = {layer.name: layer.weight for layer in layers if layer.weight is not None}
+    for layer, fitted in zip(layers, correct(layers, same, fine, batches), strict=True):
+        if layer.gain is not None:
+            torch.testing.assert_close(fitted.gain, layer.gain, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(fitted.shift, layer.shift, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_deterministic(order: str) -> None:
+    assert graph_to_bytes(quantized(order)) == graph_to_bytes(quantized.__wrapped__(order))
+
+
+def test_the_form_of_the_graph() -> None:
+    graph = quantized("conv_relu_bn", 4)
+    assert graph.metadata == {"quantization": {"weight_bits": 4, "pictures": 32}}
+    assert graph.tensors[INPUT].shape == (32, 32, 3)
+    for op in graph.ops:
+        tensor = graph.tensors[op.output]
+        assert tensor.name == op.name
+        wide = op.name.endswith("dw1") or op.kind in ("global_avg_pool", "dense")
+        assert (tensor.bits > 8) == wide
+        if op.weight is not None:
+            assert op.weight_bits == 4
+            assert np.abs(op.weight).max() <= 7
+        if op.bias is not None:
+            assert op.requantization.relu
+
+
+@torch.no_grad()
+def test_fake_quantize_stands_for_the_integers() -> None:
+    activation = Activation(torch.tensor([0.5, 2.0]).double(), 3, 8)
+    values = torch.tensor([0.3, 0.8, -1000, 1000]).reshape(1, 1, 2, 2).repeat(1, 2, 1, 1)
+    expected = [[0.5, 1.0, -65.5, 62.0], [0, 0, -262, 248]]
+    assert fake_quantize(values, activation).flatten(2)[0].tolist() == expected
+
+
+def impossible(done: Steps, **changes: Any) -> Steps:
+    layers = [
+        dataclasses.replace(x, **{k: getattr(x, k) * v for k, v in changes.items()})
+        if x.name == "b1.pw"
+        else x
+        for x in done.corrected
+    ]
+    return dataclasses.replace(done, corrected=layers)
+
+
+def test_impossible_numbers_are_refused_in_words() -> None:
+    done = steps("conv_bn_relu")
+    with pytest.raises(ConfigError, match=r"layer 'b1.pw': multiplier .* leaves int32; its range"):
+        lowered(impossible(done, gain=1e6))
+    with pytest.raises(ConfigError, match=r"layer 'b1.pw': offset .* leaves int32"):
+        lowered(impossible(done, shift=1e12))
+    with pytest.raises(ConfigError, match=r"layer 'b1.pw': bias .* leaves int32"):
+        lowered(impossible(done, bias=1e12))
+    with pytest.raises(GraphError, match=r"lowering 'a b': graph: name is 'a b', allowed is a C"):
+        lower("a b", done.corrected, done.weights, done.activations, 32, {})
+
+
+def test_a_sum_beyond_int32_is_refused() -> None:
+    done = steps("conv_bn_relu")
+    with pytest.raises(GraphError, match=r"lowering 'small': .* accumulator bound is"):
+        lowered(impossible(done, bias=_up_to_the_limit(done)))
+
+
+def _up_to_the_limit(done: Steps) -> float:
+    """The factor that brings the largest bias of b1.pw just below 2^31."""
+    layer = next(x for x in done.layers if x.name == "b1.pw")
+    step = done.weights["b1.pw"].scale * done.activations["b1.dw1"].scale[0]
+    return float((2**31 - 2**16) / (layer.bias.double() / step).abs().max())
+
+
+def test_configuration() -> None:
+    for field, value in (
+        ("weight_bits", 9),
+        ("weight_bits", 1),
+        ("pictures", 0),
+        ("pictures", 2.0),
+    ):
+        with pytest.raises(ConfigError, match=f"{field} is {value!r}, allowed are "):
+            PostTraining(**{field: value})
+
+
+def test_calibration_needs_finite_numbers() -> None:
+    layers = layers_of(small_network("conv_bn_relu"))
+    with pytest.raises(DataError, match="calibration: 0 pictures, at least 1 is needed"):
+        calibrate(layers, [])
+    with pytest.raises(DataError, match="layer 'stem' gives a number that is not finite"):
+        calibrate(layers, [pictures(1) * float("nan")])
+
+
+def test_a_tensor_read_in_two_ways_is_refused() -> None:
+    done = steps("conv_bn_relu")
+    extra = dataclasses.replace(done.layers[3], name="more", input="stem")
+    weights = {**done.weights, "more": done.weights[done.layers[3].name]}
+    with pytest.raises(UnsupportedError, match="layer 'stem': read by max_pool, pointwise alike"):
+        choose_activations([*done.layers, extra], done.statistics, weights, COUNT)
