@@ -13,7 +13,16 @@ from etinynet.graph.arithmetic import Int64Array, requantize
 from etinynet.graph.check import check
 from etinynet.graph.ir import Graph, Op, Tensor
 
-__all__ = ["execute", "execute_all"]
+__all__ = [
+    "conv2d",
+    "dense",
+    "depthwise",
+    "execute",
+    "execute_all",
+    "global_avg_pool",
+    "max_pool",
+    "pointwise",
+]
 
 
 def _windows(x: Int64Array, op: Op, zero_point: int) -> Int64Array:

@@ -27,8 +27,9 @@ class Layer:
     """output = gain * relu?(kind(input) + bias) + shift [+ residual], all float, NCHW.
 
     With conv → ReLU → BN, gain and shift are the normalisation; with conv → BN → ReLU it is folded
-    into weight and bias and gain is 1. A constant channel has gain 0 in both. `gain` and `shift` have one value per output channel; the
-    pools have none. A dense layer keeps its bias in `shift`, since it has no ReLU.
+    into weight and bias and gain is 1. A constant channel has gain 0 in both. `gain` and `shift`
+    have one value per output channel; the pools have none. A dense layer keeps its bias in `shift`,
+    since it has no ReLU.
     """
 
     kind: str

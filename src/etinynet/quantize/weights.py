@@ -29,7 +29,8 @@ class QuantizedWeight:
 def quantize_weight(weight: Tensor, bits: int) -> QuantizedWeight:
     """Linear symmetric quantization per output channel, scale = largest magnitude / top level.
 
-    A channel of zeros gets the scale of the largest channel, or 1 if all are zero. Raises ConfigError for `bits` outside 2..8.
+    A channel of zeros gets the scale of the largest channel, or 1 if all are zero. Raises
+    ConfigError for `bits` outside 2..8.
     """
     if not 2 <= bits <= 8:
         raise ConfigError(f"weight_bits is {bits!r}, allowed are 2 to 8")

@@ -23,7 +23,7 @@ from etinynet.train.evaluate import measure
 from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe, learning_rate_at
 
-__all__ = ["Epoch", "Loss", "Progress", "fit", "label_loss"]
+__all__ = ["METRICS", "STATE", "Epoch", "Loss", "Progress", "fit", "label_loss"]
 
 STATE = "last.safetensors"
 METRICS = "metrics.csv"
