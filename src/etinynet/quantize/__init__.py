@@ -1,0 +1,1 @@
+"""Float to integers: layers, weights, activation scales, correction, lowering to the graph."""
