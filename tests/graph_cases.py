@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,7 @@ __all__ = [
     "etinynet_graph",
     "random_graph",
     "random_image",
+    "siblings_graph",
 ]
 
 #: (in, mid, out, stride, dense) of each block, table 1 of the paper.
@@ -206,6 +210,40 @@ def random_graph(rng: np.random.Generator, *, name: str = "net", max_side: int =
         )
         width_now = middle
     return builder.finish(last, int(rng.integers(2, 12)), weight_bits=int(rng.choice([4, 8])))
+
+
+def _at_shift(op: Op, shift: int) -> Op:
+    """`op` with about the same outputs, `shift` fractional bits and a multiplier per channel."""
+    rule = op.requantization
+    assert rule is not None
+    assert op.weight is not None
+    assert rule.shift >= shift
+    down = rule.shift - shift
+    changed: dict[str, Any] = {
+        "multiplier": np.broadcast_to(rule.multiplier >> down, (len(op.weight),)).copy(),
+        "offset": np.broadcast_to(rule.offset >> down, (len(op.weight),)).copy(),
+        "shift": shift,
+    }
+    if rule.residual_multiplier is not None:
+        changed["residual_multiplier"] = rule.residual_multiplier >> down
+    return replace(op, requantization=replace(rule, **changed))
+
+
+def siblings_graph(rng: np.random.Generator) -> Graph:
+    """Four blocks of one shape: b0.dw2 and b1.dw2 differ in the shift; both and b2.dw2 have offsets
+    in int16 range, b3.dw2 has not, at the shift of b0.dw2; b2.dw2 has that of b1.dw2."""
+    builder = GraphBuilder(rng, "siblings", (14, 11, 3))
+    last = builder.add("conv2d", "stem", "input", channels=5, kernel=3, padding=1, relu=True)
+    for index in range(4):
+        last = builder.block(index, last, (5, 5, 5), dense=True)
+    shifts = {"b0.dw2": 6, "b1.dw2": 4, "b2.dw2": 4, "b3.dw2": 6}
+    builder.ops = [
+        _at_shift(op, shifts[op.name]) if op.name in shifts else op for op in builder.ops
+    ]
+    rule = builder.ops[-1].requantization
+    assert rule is not None
+    rule.offset[0] = 2**15
+    return builder.finish(last, 4)
 
 
 def etinynet_graph(

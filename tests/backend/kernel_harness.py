@@ -56,7 +56,7 @@ NUMBERS = (
     *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
     *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
-    *("shift", "bits", "relu", "per_tensor"),
+    *("shift", "bits", "relu", "per_tensor", "narrow_offset"),
 )
 _ROW_KINDS = ("conv2d", "depthwise", "max_pool")
 _MAX_ROWS = 8
@@ -102,6 +102,7 @@ class Case:
     """One call: `op` on `x` (height, width, channels); `x` has as many rows as the call reads.
 
     `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
+    With `narrow_offset` the kernel gets offsets as int16, which their values must allow.
     """
 
     op: Op
@@ -112,6 +113,7 @@ class Case:
     out: Place = field(default_factory=Place)
     residual_place: Place = field(default_factory=Place)
     in_gap: int = 0
+    narrow_offset: bool = False
 
     def expected_shape(self) -> tuple[int, int, int]:
         """Shape of the output."""
@@ -142,6 +144,14 @@ class Case:
             residual=self.residual,
             residual_multiplier=_factor(rule),
         )
+
+
+def _offset(rule: Requantization, narrow: bool) -> NDArray[np.int16] | NDArray[np.int32]:
+    if not narrow:
+        return rule.offset
+    offset = rule.offset.astype(np.int16)
+    assert np.array_equal(offset, rule.offset)
+    return offset
 
 
 def _factor(rule: Requantization) -> NDArray[np.int64]:
@@ -176,12 +186,13 @@ class KernelCall:
             *(case.residual_place.pad, *shortcut),
             *scale,
             int(rule is not None and len(rule.multiplier) == 1),
+            int(case.narrow_offset),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
             b"" if op.bias is None else op.bias.tobytes(),
             b"" if rule is None else rule.multiplier.tobytes(),
-            b"" if rule is None else rule.offset.tobytes(),
+            b"" if rule is None else _offset(rule, case.narrow_offset).tobytes(),
             b"" if case.residual is None or rule is None else _factor(rule).astype("<i4").tobytes(),
         )
         after = case.out.put(expected, 90)

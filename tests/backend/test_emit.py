@@ -14,7 +14,7 @@ from etinynet.backend.c.constants import constants_of
 from etinynet.errors import FitError, GraphError, UnsupportedError
 from etinynet.graph import Graph, execute_all
 from etinynet.graph.io import graph_digest
-from graph_cases import GraphBuilder, random_graph, random_image
+from graph_cases import GraphBuilder, random_graph, random_image, siblings_graph
 
 FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
 SEEDS = range(5)
@@ -44,6 +44,16 @@ def test_every_tensor_equals_the_reference(tmp_path, seed, form):
         for name, values in tensors.items():
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
         np.testing.assert_array_equal(scores, expected[graph.output].reshape(-1))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_siblings_equal_the_reference(tmp_path, form):
+    rng = np.random.default_rng(0)
+    graph = siblings_graph(rng)
+    image = random_image(rng, graph)
+    _, _, tensors = build(tmp_path, graph, FORMS[form]).run(image)
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(values, execute_all(graph, image)[name], err_msg=name)
 
 
 @pytest.mark.parametrize("value", [-128, 127])
@@ -134,6 +144,32 @@ def test_equal_constants_and_kernels_are_emitted_once():
     assert (per_op[1].weight, per_op[1].offset) == (per_op[4].weight, per_op[4].offset)
     assert len({array.symbol for array in arrays}) == len(arrays)
     assert "/* For b0.dw1, b1.dw1. */" in compile_graph(_twins())["twins.c"].decode()
+
+
+def test_depthwise_kernels_that_differ_in_the_shift_are_one():
+    source = compile_graph(siblings_graph(np.random.default_rng(0)))["siblings.c"].decode()
+    kernel = source.split("/* For b0.dw2, b1.dw2, b2.dw2. */\n", 1)[1].split("\n}", 1)[0]
+    assert "rule = {values->shift, 8, 1, 0, 1};" in kernel
+    alone = source.split("/* For b3.dw2. */\n", 1)[1].split("\n}", 1)[0]
+    assert "rule = {6, 8, 1, 0, 0};" in alone
+
+
+def test_equal_shifts_stay_constants():
+    source = compile_graph(_twins())["twins.c"].decode()
+    kernel = source.split("/* For b0.dw1, b1.dw1. */\n", 1)[1].split("\n}", 1)[0]
+    assert "values->shift" not in kernel
+
+
+def test_offsets_are_int16_where_they_fit():
+    graph = siblings_graph(np.random.default_rng(0))
+    arrays, per_op = constants_of(graph)
+    types = {array.symbol: (array.c_type, array.bytes) for array in arrays}
+    operators = {op.name: values for op, values in zip(graph.ops, per_op, strict=True)}
+    assert types[operators["b0.dw2"].offset] == ("int16_t", 2 * 5)
+    assert types[operators["b3.dw2"].offset] == ("int32_t", 4 * 5)
+    assert operators["b0.dw2"].narrow_offset
+    assert not operators["b3.dw2"].narrow_offset
+    assert operators["b3.dw2"].constant_bytes - operators["b0.dw2"].constant_bytes == 2 * 5
 
 
 def test_smallest_int32_is_written_as_an_expression(tmp_path):

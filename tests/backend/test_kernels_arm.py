@@ -35,6 +35,7 @@ class Shape:
     relu: bool = True
     residual: bool = False
     bias: bool = False
+    wide_offset: bool = False
 
 
 #: Layers of EtinyNet-1.0 at 224 (some with fewer output channels: their cost is by pairs), then
@@ -45,7 +46,7 @@ SHAPES = {
     "pw_28_128": Shape("pointwise", 1, 28, 128, 32, 0.96),
     "pw_28_128_add": Shape("pointwise", 1, 28, 128, 32, 0.99, residual=True, bias=True),
     "pw_28_128_4bit": Shape("pointwise", 1, 28, 128, 32, 0.97, weight_bits=4),
-    "pw_14_192": Shape("pointwise", 14, 14, 192, 16, 0.92, bias=True),
+    "pw_14_192": Shape("pointwise", 14, 14, 192, 16, 0.92, bias=True, wide_offset=True),
     "pw_14_192_row": Shape("pointwise", 1, 14, 192, 16, 1.08),
     "pw_7_256_add": Shape("pointwise", 7, 7, 256, 16, 0.96, residual=True, bias=True),
     "pw_7_512": Shape("pointwise", 7, 7, 512, 8, 0.92),
@@ -55,10 +56,10 @@ SHAPES = {
     "dw_28": Shape("depthwise", 1, 28, 128, 128, 2.08, relu=False),
     "dw_28_add": Shape("depthwise", 1, 28, 128, 128, 2.62, residual=True, bias=True),
     "dw_28_4bit": Shape("depthwise", 1, 28, 128, 128, 2.08, relu=False, weight_bits=4),
-    "dw_14_relu": Shape("depthwise", 1, 14, 192, 192, 2.88, bias=True),
-    "dw_7_add": Shape("depthwise", 1, 7, 256, 256, 3.55, residual=True, bias=True),
+    "dw_14_relu": Shape("depthwise", 1, 14, 192, 192, 2.88, bias=True, wide_offset=True),
+    "dw_7_add": Shape("depthwise", 1, 7, 256, 256, 3.57, residual=True, bias=True),
     "dense": Shape("dense", 1, 1, 512, 64, 1.64),
-    "dense_4bit": Shape("dense", 1, 1, 512, 64, 1.96, weight_bits=4),
+    "dense_4bit": Shape("dense", 1, 1, 512, 64, 1.96, weight_bits=4, wide_offset=True),
     "max_pool": Shape("max_pool", 1, 56, 32, 32, 7.40, stride=2),
     "average": Shape("global_avg_pool", 7, 7, 512, 512, 2.60),
     "odd_pw": Shape("pointwise", 3, 5, 27, 5, 2.00, bias=True),
@@ -105,15 +106,17 @@ def _case(shape: Shape) -> tuple[KernelCall, int]:
     terms = work // (shape.channels * shape.rows * shape.width)
     spread = high * 2 ** (shape.weight_bits - 1) * terms**0.5 / 3
     channels = shape.channels
+    reach = 2**17 if shape.wide_offset else 2**12
     rule = Requantization(
         RANDOM.integers(2**31 // 4, 2**31, channels).astype(np.int32),
-        RANDOM.integers(-(2**12), 2**12, channels).astype(np.int32),
+        RANDOM.integers(-reach, reach, channels).astype(np.int32),
         max(0, int(np.log2(spread)) - case.out_bits),
         shape.relu,
         RANDOM.integers(20000, 60000, channels).astype(np.int32) if shape.residual else None,
     )
     bias = RANDOM.integers(-5000, 5000, channels).astype(np.int32) if shape.bias else None
-    case = replace(case, op=replace(op, bias=bias, requantization=rule))
+    op = replace(op, bias=bias, requantization=rule)
+    case = replace(case, op=op, narrow_offset=not shape.wide_offset)
     if shape.residual:
         residual = RANDOM.integers(-128, 127, case.expected_shape(), endpoint=True)
         case = replace(case, residual=residual, residual_place=LINES)

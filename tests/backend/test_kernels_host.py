@@ -71,16 +71,19 @@ def finished(
     bias = None
     if draw(st.booleans()):
         bias = draw(integers((channels,), bound - LIMIT, LIMIT - bound)).astype(np.int32)
+    narrow = draw(st.booleans())
+    low, high = (-(2**15), 2**15 - 1) if narrow else (-(2**30) + 2**23, 2**30 - 2**23)
     rule = Requantization(
         draw(integers((constants,), -LIMIT - 1, LIMIT)).astype(np.int32),
-        draw(integers((constants,), -(2**30) + 2**23, 2**30 - 2**23)).astype(np.int32),
+        draw(integers((constants,), low, high)).astype(np.int32),
         draw(st.integers(0, 24)),
         draw(st.booleans()),
         draw(integers((constants,), -LIMIT, LIMIT)).astype(np.int32),
     )
     op = replace(op, bias=bias, requantization=rule)
     place, shortcut_place = draw(places(bits > 8)), draw(places(False))
-    case = Case(op, x, bits, zero_point, None, place, shortcut_place, draw(st.integers(0, 2)))
+    gap = draw(st.integers(0, 2))
+    case = Case(op, x, bits, zero_point, None, place, shortcut_place, gap, narrow)
     if residual and draw(st.booleans()):
         shortcut = draw(integers(case.expected_shape(), -128, 127))
         case = replace(case, residual=shortcut)

@@ -12,7 +12,7 @@ from etinynet.errors import ConfigError, DataError, FitError, MismatchError
 from etinynet.graph import Graph, execute
 from etinynet.target import host, mcu, verify
 from etinynet.target.base import TARGETS, Program, get_target
-from graph_cases import GraphBuilder, random_graph, random_image
+from graph_cases import GraphBuilder, random_graph, random_image, siblings_graph
 
 SEEDS = (0, 1, 2, 3)
 
@@ -40,6 +40,14 @@ def test_every_tensor_equals_the_reference(
         np.testing.assert_array_equal(result.scores, execute(graph, images[0]))
         assert result.scores.dtype == np.int16
         assert result.tensors is None
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_kernels_shared_by_operators_of_other_shifts(name: str) -> None:
+    rng = np.random.default_rng(0)
+    graph = siblings_graph(rng)
+    with get_target(name).load(graph) as program:
+        assert verify.verify(graph, program, [random_image(rng, graph)], tensors=True).passed
 
 
 @pytest.fixture(scope="module", params=["stm32f412", "stm32f746", "stm32h743"])

@@ -238,13 +238,16 @@ ETN_INLINE uint32_t etn_max8(uint32_t a, uint32_t b)
 
 #endif
 
-/* floor(value / 2^shift) clamped to `bits` bits. SSAT holds both numbers in its encoding. */
+/* floor(value / 2^shift) clamped to `bits` bits: one SSAT, whose encoding holds both numbers, or
+ * a shift and an SSAT where `shift` is not known to the compiler. */
 ETN_INLINE int32_t etn_ssat_asr(int32_t value, int32_t shift, int32_t bits)
 {
 #if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
-    if (__builtin_constant_p(shift) && __builtin_constant_p(bits)) {
+    if (__builtin_constant_p(bits)) {
         int32_t result;
-        if (shift == 0) {
+        if (!__builtin_constant_p(shift)) {
+            __asm__("ssat %0, %1, %2" : "=r"(result) : "i"(bits), "r"(value >> shift));
+        } else if (shift == 0) {
             __asm__("ssat %0, %1, %2" : "=r"(result) : "i"(bits), "r"(value));
         } else {
             __asm__("ssat %0, %1, %2, asr %3"

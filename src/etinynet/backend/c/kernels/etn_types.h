@@ -26,13 +26,15 @@
 /* Constants of an operator, in flash. `weight` is what pack.py made (see each kernel);
  * `bias` has one value per output channel or is NULL; `multiplier` and `offset` have one value
  * per output channel, or a single one if etn_rule.per_tensor; so does `residual_multiplier`, which
- * is NULL without a shortcut. */
+ * is NULL without a shortcut. `offset` is of int16_t if etn_rule.narrow_offset, else of int32_t.
+ * `shift` is for callers that share a kernel: what counts is etn_rule.shift. */
 typedef struct {
     const void *weight;
     const int32_t *bias;
     const int32_t *multiplier;
-    const int32_t *offset;
+    const void *offset;
     const int32_t *residual_multiplier;
+    int32_t shift;
 } etn_constants;
 
 /* From accumulator to output value; see etn_arithmetic.h. shift 0..24, bits 2..16. */
@@ -41,6 +43,7 @@ typedef struct {
     int32_t bits;
     int32_t relu;
     int32_t per_tensor;
+    int32_t narrow_offset;
 } etn_rule;
 
 /* Rows of a tensor: element (row, pixel, channel) is
@@ -96,7 +99,8 @@ ETN_INLINE etn_channel etn_channel_of(
     const int32_t index = rule.per_tensor ? 0 : channel;
     etn_channel result;
     result.multiplier = constants->multiplier[index];
-    result.offset = constants->offset[index];
+    result.offset = rule.narrow_offset ? ((const int16_t *)constants->offset)[index]
+                                       : ((const int32_t *)constants->offset)[index];
     result.bias = constants->bias != NULL ? constants->bias[channel] : 0;
     result.residual_multiplier =
         constants->residual_multiplier != NULL ? constants->residual_multiplier[index] : 0;
