@@ -110,8 +110,8 @@ def train(
         print_json(result)
         return
     print_lines(
-        f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (best epoch "
-        f"{result['epoch']}) -> {result['weights']}"
+        f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (last of "
+        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}"
     )
 
 

@@ -26,17 +26,16 @@ _LARGEST_RATIO = 64.0
 # others: its multiplier is this much smaller. Constant is what varies less than an 8-bit step.
 _STILL_MARGIN = 8.0
 _STILL = 2.0**-8
-# Channels that hardly vary must not decide the zero point of all others.
-_RELATIVE_STEP_LIMIT = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """real[c] = scale[c] * (integer - zero_point), integer of `bits` bits; scale float64.
+    """real[c] = scale[c] * (integer - zero_point), integer of `bits` bits; scale float64, not 0.
 
     Scales that differ by channel are channel equalization (Nagel et al. 2019, section 4.1): since
-    only depthwise layers, pools and shortcuts read such a tensor, each channel's factor moves into
-    the multipliers of its maker and its readers, and the integer tensor has one scale.
+    only depthwise layers, pools and shortcuts read such a tensor, each channel's factor, sign
+    included, moves into the multipliers of its maker and its readers, and the integer tensor has
+    one scale.
     """
 
     scale: Tensor
@@ -57,33 +56,45 @@ def _finest(layer: Layer, step: Tensor) -> Tensor:
     return (gain.double() * step).abs() / _LARGEST_STEP
 
 
-def _equalized(statistics: ChannelStatistics, finest: Tensor) -> Activation:
-    """8 bits: each channel's scale covers its range, the zero point minimises relative steps.
+def _equalized(
+    statistics: ChannelStatistics, finest: Tensor, importance: Tensor, may_turn: bool
+) -> Activation:
+    """8 bits: scales that cover each channel's range, for the zero point of the least noise.
 
-    `finest` bounds the scales from below: a dead channel has no range that would.
+    A channel whose range lies on the other side of zero than most is turned over where
+    `may_turn`: its scale is negative, and the zero point suits it too. `finest` bounds the scales
+    from below: a dead channel has no range that would.
     """
     reach = torch.maximum(statistics.high.abs(), statistics.low.abs())
     still = statistics.high - statistics.low <= _STILL * reach
-    finest = torch.where(still, finest * _STILL_MARGIN, finest)
+    finest = torch.where(still, finest * _STILL_MARGIN, finest).clamp_min(1e-8)
     low = statistics.low.double().clamp_max(0)
     high = statistics.high.double().clamp_min(0)
-    deviation = statistics.deviation.double().clamp_min(1e-6)
     best: tuple[float, Tensor, int] | None = None
     for zero_point in range(-127, 127):
-        scale = torch.maximum(low / (-128 - zero_point), high / (127 - zero_point))
-        scale = torch.maximum(scale, finest).clamp_min(1e-8)
-        cost = ((scale / deviation).clamp_max(_RELATIVE_STEP_LIMIT) ** 2).mean().item()
-        if best is None or cost < best[0]:
-            best = (cost, scale, zero_point)
+        scale = torch.maximum(_covering(low, high, zero_point), finest)
+        if may_turn:
+            turned = torch.maximum(_covering(-high, -low, zero_point), finest)
+            scale = torch.where(turned < scale, -turned, scale)
+        noise = (importance * scale**2).sum().item()
+        if best is None or noise < best[0]:
+            best = (noise, scale, zero_point)
     assert best is not None
     return Activation(best[1], best[2], 8)
 
 
+def _covering(low: Tensor, high: Tensor, zero_point: int) -> Tensor:
+    return torch.maximum(low / (-128 - zero_point), high / (127 - zero_point))
+
+
 def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight | None) -> Tensor:
-    """Real value of one unit of the accumulator per output channel, before gain; float64."""
+    """Real value of one unit of the accumulator per output channel, before gain; float64.
+
+    Where a depthwise layer reads a channel that is turned over, its weights are turned too.
+    """
     if layer.kind == "depthwise":
         assert weight is not None
-        return weight.scale * source.scale
+        return weight.scale * source.scale.abs()
     if layer.kind in ("max_pool", "global_avg_pool"):
         return source.scale
     assert weight is not None
@@ -98,12 +109,14 @@ def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activatio
 
 
 def _bits_before(layers: Sequence[Layer], name: str, weights: Mapping[str, QuantizedWeight]) -> int:
-    """Most bits, at most 16, that the readers' int32 accumulators hold for any input."""
+    """Most bits, at most 16, whose products the int32 accumulators of all readers hold."""
     bits = 16
     for layer in layers:
         if layer.input == name:
-            total = int(weights[layer.name].integers.flatten(1).abs().sum(1).max())
-            while total << (bits - 1) >= 2**31:
+            weight = weights[layer.name]
+            total = weight.integers[0].numel() * (2 ** (weight.bits - 1) - 1)
+            limit = 2**31 if layer.bias is None else 2**30
+            while total << (bits - 1) >= limit:
                 bits -= 1
     return bits
 
@@ -112,10 +125,12 @@ def choose_activations(
     layers: Sequence[Layer],
     statistics: Mapping[str, ChannelStatistics],
     weights: Mapping[str, QuantizedWeight],
+    importance: Mapping[str, Tensor],
     mean_count: Mapping[str, int],
 ) -> dict[str, Activation]:
     """Scale, zero point and bits of every tensor, by name of the layer that makes it.
 
+    `importance` is sensitivity.output_sensitivity's, per channel of every 8-bit tensor;
     `mean_count` gives, for each global average, how many values it averages. The input tensor
     has scale 1 and zero point 0. Raises UnsupportedError for a tensor read in both ways.
     """
@@ -134,9 +149,11 @@ def choose_activations(
         step = accumulator_step(layer, result[layer.input], weights.get(layer.name))
         finest = _finest(layer, step / mean_count.get(layer.name, 1))
         if layer.residual is not None:
-            finest = torch.maximum(finest, result[layer.residual].scale / _LARGEST_RATIO)
+            finest = torch.maximum(finest, result[layer.residual].scale.abs() / _LARGEST_RATIO)
         if narrow:
-            result[layer.name] = _equalized(statistics[layer.name], finest)
+            result[layer.name] = _equalized(
+                statistics[layer.name], finest, importance[layer.name], "max_pool" not in kinds
+            )
         else:
             bits = _bits_before(layers, layer.name, weights)
             result[layer.name] = _wide(statistics[layer.name], finest, bits)

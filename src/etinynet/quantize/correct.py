@@ -1,17 +1,20 @@
-"""Affine correction: gain and shift of each layer refitted so that rounding does not drift."""
+"""Layer by layer: weights rounded on what the layers before give, gain and shift refitted."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from etinynet.quantize.activations import Activation, fake_quantize
 from etinynet.quantize.layers import INPUT, Layer, run_layer
+from etinynet.quantize.rounding import InputMoments, round_compensated
+from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["correct"]
+__all__ = ["Rounded", "round_and_correct"]
 
 # A fitted gain further than this from the float one rests on noise: the float one stays.
 _LARGEST_CHANGE = 0.3
@@ -58,26 +61,40 @@ def _fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Valu
     return dataclasses.replace(rounded, gain=gain.float(), shift=shift.float())
 
 
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """The layers with rounded weights and refitted gain and shift, and the integers themselves."""
+
+    layers: list[Layer]
+    weights: dict[str, QuantizedWeight]
+
+
 @torch.no_grad()
-def correct(
+def round_and_correct(
     layers: Sequence[Layer],
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, QuantizedWeight],
     activations: Mapping[str, Activation],
     batches: Sequence[Tensor],
-) -> list[Layer]:
-    """The layers with dequantized `weights` and refitted gain and shift, in order of execution.
+) -> Rounded:
+    """Rounds and fits every layer on the quantized outputs of the layers before it.
 
-    Every layer is fitted on the quantized outputs of the layers before it, so that each one also
-    makes up for what its predecessors shifted (the idea of bias correction, Nagel et al. 2019,
-    section 4.2, extended to the gain). Costs nothing in the integer graph.
+    `weights` gives scales and bits. Each layer so makes up for what its predecessors shifted (the
+    idea of bias correction, Nagel et al. 2019, section 4.2, extended to the gain) and for its own
+    roundings (rounding.py). All of it costs nothing in the integer graph.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}
-    result = []
+    result: list[Layer] = []
+    integers: dict[str, QuantizedWeight] = {}
     for index, layer in enumerate(layers):
         rounded = layer
-        if layer.name in weights:
-            rounded = dataclasses.replace(layer, weight=weights[layer.name])
+        if layer.weight is not None:
+            moments = InputMoments()
+            for _, quantized in states:
+                moments.add(layer, quantized[layer.input])
+            weight = round_compensated(layer.weight, weights[layer.name], moments)
+            integers[layer.name] = weight
+            rounded = dataclasses.replace(layer, weight=weight.dequantized())
             rounded = _fit_layer(layer, rounded, states)
         result.append(rounded)
         for real, quantized in states:
@@ -87,4 +104,4 @@ def correct(
             quantized[layer.name] = fake_quantize(quantized[layer.name], activations[layer.name])
             for name in [n for n in real if last_read.get(n, index + 1) <= index]:
                 del real[name], quantized[name]
-    return result
+    return Rounded(result, integers)

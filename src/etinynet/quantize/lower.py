@@ -37,13 +37,14 @@ def _to_int32(values: NDArray[np.float64], where: str, field: str) -> NDArray[np
     return rounded.astype(np.int32)
 
 
-def _integer_weight(layer: Layer, weight: QuantizedWeight) -> NDArray[np.int8]:
-    """Torch's (out, in, h, w) in the graph's order of axes."""
+def _integer_weight(layer: Layer, weight: QuantizedWeight, source: Activation) -> NDArray[np.int8]:
+    """Torch's (out, in, h, w) in the graph's order of axes, turned where the input is turned."""
     array = weight.integers.numpy()
     if layer.kind == "conv2d":
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     if layer.kind == "depthwise":
-        return np.ascontiguousarray(array[:, 0])
+        signs = np.sign(_array(source.scale)).astype(np.int8)
+        return np.ascontiguousarray(array[:, 0] * signs[:, None, None])
     return np.ascontiguousarray(array.reshape(array.shape[:2]))
 
 
@@ -85,7 +86,7 @@ def _fitting_shift(rule: _Rule, ratio: NDArray[np.float64] | None, spread: float
     """Most fractional bits for which every constant and every sum stays well inside int32."""
     limits = [np.abs(rule.multiplier).max() * 2.0**33, (np.abs(rule.offset).max() + spread) * 2.0]
     if ratio is not None:
-        limits.append(float(ratio.max()) * 2.0**17)
+        limits.append(float(np.abs(ratio).max()) * 2.0**17)
     shift = _MOST_SHIFT
     while shift > 0 and max(limits) * 2.0**shift >= 2.0**32 * 0.999:
         shift -= 1
@@ -129,7 +130,7 @@ def _op(
         rule.offset = rule.offset - ratio * shortcut.zero_point
     array, bias, bits = None, None, 8
     if weight is not None:
-        array, bits = _integer_weight(layer, weight), weight.bits
+        array, bits = _integer_weight(layer, weight, source), weight.bits
         bias = _bias(layer, step, source, array)
         if not layer.relu:  # without ReLU the bias is one more additive constant
             rule.offset = rule.offset + rule.multiplier * bias
@@ -183,7 +184,7 @@ def lower(
         ops.append(_op(layer, weights.get(layer.name), activations, count))
     for tensor, shape in shapes.items():
         activation = activations[tensor]
-        scale = float(torch.exp(torch.log(activation.scale).mean()))
+        scale = float(torch.exp(torch.log(activation.scale.abs()).mean()))
         tensors[tensor] = integer.Tensor(
             tensor, shape, activation.bits, activation.zero_point, scale
         )

@@ -14,9 +14,10 @@ from etinynet.graph import Graph
 from etinynet.model.etinynet import EtinyNet
 from etinynet.quantize.activations import choose_activations
 from etinynet.quantize.calibrate import calibrate
-from etinynet.quantize.correct import correct
+from etinynet.quantize.correct import round_and_correct
 from etinynet.quantize.layers import layers_of
 from etinynet.quantize.lower import lower
+from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import quantize_weight
 
 __all__ = ["MOST_PICTURES", "PostTraining", "quantize_model"]
@@ -24,6 +25,7 @@ __all__ = ["MOST_PICTURES", "PostTraining", "quantize_model"]
 #: More calibration pictures than this were measured to change nothing.
 MOST_PICTURES = 512
 _BATCH = 32
+_SENSITIVITY_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def quantize_model(
         if layer.weight is not None
     }
     counts = {"features": _feature_count(model, size)}
-    activations = choose_activations(layers, statistics, weights, counts)
-    rounded = {name: weight.dequantized() for name, weight in weights.items()}
-    corrected = correct(layers, rounded, activations, batches)
+    importance = output_sensitivity(layers, batches[:_SENSITIVITY_BATCHES])
+    activations = choose_activations(layers, statistics, weights, importance, counts)
+    rounded = round_and_correct(layers, weights, activations, batches)
     kept = {**metadata, "quantization": asdict(config)}
-    return lower(name, corrected, weights, activations, size, kept)
+    return lower(name, rounded.layers, rounded.weights, activations, size, kept)
