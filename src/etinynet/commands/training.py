@@ -41,14 +41,16 @@ def train_folder(
         def opened() -> None:
             display.advance(task)
 
+        shown: list[int] = []
+
         def stepped(step: Progress) -> None:
-            done = (step.epoch - 1) * step.batches + step.batch
+            done, total = (step.epoch - 1) * step.batches + step.batch, step.epochs * step.batches
             what = f"epoch {step.epoch} of {step.epochs}"
-            display.update(
-                task, description=what, completed=done, total=step.epochs * step.batches
-            )
-            if step.finished is not None:
-                note(f"{what}: loss {step.finished.loss:.4f}, held-out {step.finished.top1:.4f}")
+            display.update(task, description=what, completed=done, total=total)
+            row = step.finished
+            if row is not None and row.epoch not in shown:
+                shown.append(row.epoch)
+                note(f"epoch {row.epoch}: loss {row.loss:.4f}, held-out top-1 {row.top1:.4f}")
 
         trained = train_classifier(
             dataset,
