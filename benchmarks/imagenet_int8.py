@@ -21,7 +21,7 @@ from etinynet.commands.quantizing import quantize_file
 from etinynet.commands.using import evaluate_model, run_pictures, verify_target
 from etinynet.data.collect import find_pictures
 
-__all__ = ["measure", "main"]
+__all__ = ["main", "measure"]
 
 RESULTS = Path(__file__).parent / "results" / "imagenet_int8.csv"
 PARTS = ("stm32f412", "stm32f746", "stm32h743")
