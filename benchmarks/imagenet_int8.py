@@ -1,20 +1,17 @@
 """EtinyNet-1.0 from the authors' float file to three emulated parts: accuracy, bits, costs, as CSV.
 
 python benchmarks/imagenet_int8.py PARAMS CALIBRATION SAMPLE OUT: the authors' classifier; a folder
-of at most 512 pictures or more that are not in SAMPLE; a folder with labels.tsv; a folder for the
+of pictures that are not in SAMPLE, 512 of which calibrate; a folder with labels.tsv; a folder for the
 weights and the graph, which are not to be shared.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import datetime
-import platform
 from pathlib import Path
 from typing import Any
 
-import torch
+from record import append_rows
 
 from etinynet.commands.network import import_file
 from etinynet.commands.quantizing import quantize_file
@@ -23,7 +20,6 @@ from etinynet.data.collect import find_pictures
 
 __all__ = ["main", "measure"]
 
-RESULTS = Path(__file__).parent / "results" / "imagenet_int8.csv"
 PARTS = ("stm32f412", "stm32f746", "stm32h743")
 VERIFIED = 20
 
@@ -43,10 +39,6 @@ def measure(params: Path, calibration: Path, sample: Path, out: Path) -> list[di
         same = verify_target(graph, part, sample, VERIFIED, layers=False)
         rows.append(
             {
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "machine": f"{platform.system()} {platform.machine()}",
                 "calibration_pictures": made["pictures"],
                 "graph_bytes": made["bytes"],
                 "n": integer["n"],
@@ -73,12 +65,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
     rows = measure(arguments.params, arguments.calibration, arguments.sample, arguments.out)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    append_rows("imagenet_int8", rows)
     for row in rows:
         print(row)
 

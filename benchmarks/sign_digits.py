@@ -7,14 +7,11 @@ the checkpoints and sign-digits.etn, and a run that was interrupted goes on from
 from __future__ import annotations
 
 import argparse
-import csv
-import datetime
-import platform
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
+from record import append_rows
 
 from etinynet.artefact import write_file
 from etinynet.commands.quantizing import quantize_file
@@ -31,11 +28,6 @@ from etinynet.train.recipe import Recipe
 
 __all__ = ["correct_integer", "main", "train"]
 
-RESULTS = Path(__file__).parent / "results" / "sign_digits.csv"
-FIELDS = (
-    *("date", "python", "torch", "numpy", "pillow", "machine", "threads", "model", "size"),
-    *("epochs", "seed", "trained", "n", "float_top1", "integer_top1", "seconds_an_epoch"),
-)
 MODEL = "etinynet-0.75"
 SIZE = 96
 COMMAND = f"train sign-digits --model {MODEL} --size {SIZE}"
@@ -99,30 +91,19 @@ def main() -> None:
     found = evaluate_float(loaded.model, loaded.preprocess, held_out)
     correct = correct_integer(arguments.out / GRAPH, held_out)
     write_file(arguments.out / "correct.txt", "".join(f"{k}\n" for k in correct).encode())
-    row = (
-        datetime.datetime.now(datetime.UTC).date().isoformat(),
-        platform.python_version(),
-        torch.__version__,
-        np.__version__,
-        PIL.__version__,
-        f"{platform.system()} {platform.machine()}",
-        arguments.threads,
-        MODEL,
-        SIZE,
-        recipe.epochs,
-        recipe.seed,
-        len(training.examples),
-        found.n,
-        f"{found.top1:.4f}",
-        f"{len(correct) / found.n:.4f}",
-        f"{seconds:.1f}",
-    )
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow(FIELDS)
-        writer.writerow(row)
+    row = {
+        "threads": arguments.threads,
+        "model": MODEL,
+        "size": SIZE,
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+        "trained": len(training.examples),
+        "n": found.n,
+        "float_top1": f"{found.top1:.4f}",
+        "integer_top1": f"{len(correct) / found.n:.4f}",
+        "seconds_an_epoch": f"{seconds:.1f}",
+    }
+    append_rows("sign_digits", [row])
     print(f"{found.n} pictures: float top-1 {found.top1:.4f}, integer {len(correct)} correct")
 
 

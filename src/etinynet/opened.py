@@ -158,6 +158,8 @@ def scores(opened: Opened, pictures: Pictures) -> Iterator[NDArray[np.float64]]:
     from etinynet.train.evaluate import predict_float
 
     assert opened.loaded is not None
+    if opened.loaded.config.classes == 0:
+        raise UnsupportedError(f"{opened.source}: a backbone without classifier gives no scores")
     iterator = iter(pictures)
     while batch := list(islice(iterator, 16)):
         yield from np.asarray(predict_float(opened.loaded, np.stack(batch)), np.float64)
