@@ -1,8 +1,8 @@
 """EtinyNet-1.0 from the authors' float file to three emulated parts: accuracy, bits, costs, as CSV.
 
 python benchmarks/imagenet_int8.py PARAMS CALIBRATION SAMPLE OUT: the authors' classifier; a folder
-of pictures that are not in SAMPLE, 512 of which calibrate; a folder with labels.tsv; a folder for the
-weights and the graph, which are not to be shared.
+of pictures that are not in SAMPLE, 512 of which calibrate; a folder with labels.tsv; a folder for
+the weights and the graph, which are not to be shared.
 """
 
 from __future__ import annotations
