@@ -13,6 +13,8 @@ __all__ = ["InputMoments", "round_compensated"]
 
 # Added to the moments' diagonal, relative to its mean: keeps the inverse steady (GPTQ's 1 %).
 _DAMPING = 0.01
+# Constant inputs have no spread but this part of their square, far above what float64 leaves.
+_LEAST_SPREAD = 1e-8
 
 
 class InputMoments:
@@ -29,15 +31,21 @@ class InputMoments:
 
     def add(self, layer: Layer, x: Tensor) -> None:
         """Takes in a batch (N, C, H, W) of the layer's input."""
-        columns = _columns(layer, x)
+        columns = _columns(layer, x).double()
         self._count += columns.shape[2]
-        self._sum = self._sum + columns.sum(2).double()
-        self._square = self._square + (columns @ columns.transpose(1, 2)).double()
+        self._sum = self._sum + columns.sum(2)
+        self._square = self._square + columns @ columns.transpose(1, 2)
 
     def central(self) -> Tensor:
         """Covariance, float64."""
         mean = self._sum / self._count
         return self._square / self._count - mean[:, :, None] * mean[:, None, :]
+
+    def spread(self) -> Tensor:
+        """Mean variance of each group, positive also where its inputs are constant, float64."""
+        square = self._square.diagonal(dim1=1, dim2=2).mean(1) / self._count
+        least = _LEAST_SPREAD * square.clamp_min(_LEAST_SPREAD)
+        return torch.maximum(self.central().diagonal(dim1=1, dim2=2).mean(1), least)
 
 
 def _columns(layer: Layer, x: Tensor) -> Tensor:
@@ -61,9 +69,8 @@ def round_compensated(
     """
     top = 2 ** (rounded.bits - 1) - 1
     covariance = moments.central()
-    spread = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     eye = torch.eye(covariance.shape[1], dtype=torch.float64)
-    damped = covariance + (_DAMPING * spread)[:, None, None] * eye
+    damped = covariance + (_DAMPING * moments.spread())[:, None, None] * eye
     inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
     left = (weight.detach().double().flatten(1) / rounded.scale[:, None]).clone()
     integers = torch.empty_like(left)

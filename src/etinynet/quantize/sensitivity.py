@@ -12,6 +12,7 @@ from etinynet.quantize.layers import INPUT, SCORES, Layer, run_layer
 __all__ = ["output_sensitivity"]
 
 
+@torch.enable_grad()
 def output_sensitivity(
     layers: Sequence[Layer], batches: Iterable[Tensor], seed: int = 0
 ) -> dict[str, Tensor]:
@@ -27,8 +28,7 @@ def output_sensitivity(
         values = {INPUT: batch}
         for layer in layers:
             residual = None if layer.residual is None else values[layer.residual]
-            with torch.enable_grad():
-                output = run_layer(layer, values[layer.input], residual)
+            output = run_layer(layer, values[layer.input], residual)
             if output.requires_grad:
                 output.retain_grad()
             else:

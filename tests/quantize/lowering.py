@@ -1,0 +1,117 @@
+"""All steps from float layers to the graph, and what one operator of it has to keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from small_networks import pictures, small_network
+from torch import Tensor
+
+from etinynet.graph import Graph, execute_all
+from etinynet.quantize.activations import Activation, choose_activations
+from etinynet.quantize.calibrate import ChannelStatistics, calibrate
+from etinynet.quantize.correct import round_and_correct
+from etinynet.quantize.layers import Layer, layers_of, run_layer
+from etinynet.quantize.lower import lower
+from etinynet.quantize.sensitivity import output_sensitivity
+from etinynet.quantize.weights import QuantizedWeight, quantize_weight
+
+__all__ = [
+    "COUNT",
+    "Steps",
+    "each_operator_is_its_layer_within_a_step",
+    "image",
+    "lowered",
+    "steps",
+    "steps_of",
+]
+
+COUNT = {"features": 4}
+
+
+@dataclasses.dataclass
+class Steps:
+    """Everything between the float layers and the graph."""
+
+    layers: list[Layer]
+    statistics: dict[str, ChannelStatistics]
+    scales: dict[str, QuantizedWeight]
+    importance: dict[str, Tensor]
+    activations: dict[str, Activation]
+    corrected: list[Layer]
+    weights: dict[str, QuantizedWeight]
+
+
+@torch.no_grad()
+def steps_of(layers: Sequence[Layer], bits: int = 8) -> Steps:
+    layers = list(layers)
+    batches = [pictures(16), pictures(16, seed=2)]
+    statistics = calibrate(layers, batches)
+    scales = {x.name: quantize_weight(x.weight, bits) for x in layers if x.weight is not None}
+    importance = output_sensitivity(layers, batches)
+    activations = choose_activations(layers, statistics, scales, importance, COUNT)
+    done = round_and_correct(layers, scales, activations, batches)
+    return Steps(layers, statistics, scales, importance, activations, done.layers, done.weights)
+
+
+@functools.cache
+def steps(order: str, bits: int = 8, **options: Any) -> Steps:
+    return steps_of(layers_of(small_network(order, **options)), bits)
+
+
+def lowered(done: Steps) -> Graph:
+    return lower("small", done.corrected, done.weights, done.activations, 32, {})
+
+
+def image(picture: Tensor) -> np.ndarray:
+    return picture.permute(1, 2, 0).numpy().astype(np.int8)
+
+
+def real(values: np.ndarray, activation: Activation) -> Tensor:
+    """An integer tensor (H, W, C) as the float (1, C, H, W) it stands for."""
+    integers = torch.from_numpy(values.astype(np.float64)).permute(2, 0, 1)[None]
+    return (integers - activation.zero_point) * activation.scale.reshape(1, -1, 1, 1)
+
+
+def doubled(layer: Layer) -> Layer:
+    tensors = {
+        field.name: value.double()
+        for field in dataclasses.fields(layer)
+        if isinstance(value := getattr(layer, field.name), Tensor)
+    }
+    return dataclasses.replace(layer, **tensors)
+
+
+@torch.no_grad()
+def each_operator_is_its_layer_within_a_step(done: Steps) -> None:
+    """Given the integers before it, an operator is the float layer rounded once to a step.
+
+    What the constants' own rounding and that of the product add is below two fractional steps,
+    three with a shortcut; a bias is rounded to a unit of the accumulator.
+    """
+    graph = lowered(done)
+    values = execute_all(graph, image(pictures(1, seed=9)[0]))
+    for layer in map(doubled, done.corrected):
+        source = real(values[layer.input], done.activations[layer.input])
+        residual = None
+        if layer.residual is not None:
+            residual = real(values[layer.residual], done.activations[layer.residual])
+        target = done.activations[layer.name]
+        expected = run_layer(layer, source, residual) / target.scale.reshape(1, -1, 1, 1)
+        low, high = -(2 ** (target.bits - 1)), 2 ** (target.bits - 1) - 1
+        expected = (expected + target.zero_point).clamp(low, high)[0].permute(1, 2, 0).numpy()
+        error = np.abs(values[layer.name] - expected)
+        rule = next(op.requantization for op in graph.ops if op.name == layer.name)
+        if rule is None:
+            assert error.max() < 1e-9
+            continue
+        fraction = 2.0**-rule.shift
+        allowed = 0.51 + fraction * (1.25 + (residual is not None))
+        if layer.bias is not None:
+            allowed += 0.5 * float(np.abs(rule.multiplier).max()) * fraction / 2**32
+        assert error.max() <= allowed, layer.name
