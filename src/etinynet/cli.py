@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[
@@ -294,21 +298,41 @@ def _ranked(top: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def main() -> None:
     """Entry point: runs the command line; errors become one line on stderr and exit code 2."""
     arguments = sys.argv[1:] or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a class name beyond the terminal's characters
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_guarded(lambda: app(arguments, standalone_mode=False)))
 
 
 def _guarded(command: Callable[[], Any]) -> int:
     try:
         status = command()
+        sys.stdout.flush()
     except EtinynetError as error:
-        note(f"etinynet: {' '.join(str(error).split())}")
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except typer.Exit as leave:
         return int(leave.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        note("etinynet: interrupted")
-        return 130
+        return _failed("interrupted", _INTERRUPTED)
     except TyperException as error:
-        note(f"etinynet: {error.format_message()}")
-        return int(error.exit_code)
+        return _failed(error.format_message(), int(error.exit_code))
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _failed("package 'torch' is not installed; pip install etinynet[train]", 2)
+    except BrokenPipeError:
+        # Nobody reads on, as in `| head`: what is left in the buffer must not fail once more.
+        # Typer ends so where it meets this itself.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _failed(f"{where}{error.strerror or error}", 2)
+    if status == _INTERRUPTED:  # what Typer makes of ^C
+        return _failed("interrupted", _INTERRUPTED)
     return status if isinstance(status, int) else 0
+
+
+def _failed(words: str, status: int) -> int:
+    note(f"etinynet: {' '.join(words.split())}")
+    return status

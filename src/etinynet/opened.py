@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from etinynet.artefact import provenance, read_file
 from etinynet.data.images import Preprocess, to_input
-from etinynet.errors import ArtefactError, ConfigError, MismatchError, UnsupportedError
+from etinynet.errors import (
+    ArtefactError,
+    ConfigError,
+    DataError,
+    MismatchError,
+    UnsupportedError,
+)
 from etinynet.graph import Graph, execute, graph_from_bytes, read_graph
 from etinynet.model.registry import ENTRIES, fetch, packaged
 
@@ -162,7 +168,10 @@ def scores(opened: Opened, pictures: Pictures) -> Iterator[NDArray[np.float64]]:
         raise UnsupportedError(f"{opened.source}: a backbone without classifier gives no scores")
     iterator = iter(pictures)
     while batch := list(islice(iterator, 16)):
-        yield from np.asarray(predict_float(opened.loaded, np.stack(batch)), np.float64)
+        found = np.asarray(predict_float(opened.loaded, np.stack(batch)), np.float64)
+        if not np.isfinite(found).all():
+            raise DataError(f"{opened.source}: a score is not finite; these weights overflow")
+        yield from found
 
 
 def host_scores(opened: Opened, pictures: Pictures) -> Iterator[NDArray[np.float64]]:
