@@ -15,7 +15,8 @@ from etinynet.graph import Graph
 from etinynet.opened import graph_of, open_graph
 from etinynet.target.base import Result, get_target
 from etinynet.target.link import firmware_files, main_source
-from etinynet.target.mcu import McuProgram
+from etinynet.target.mcu import McuProgram, McuTarget
+from etinynet.target.parts import get_part
 
 __all__ = ["compile_to", "memory_json"]
 
@@ -42,7 +43,7 @@ def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
     For a part the firmware is built too, run once on a grey picture to measure its stack, and
     written to `firmware/`. Raises FitError if it does not fit, and then writes nothing.
     """
-    place = get_target(target)
+    get_target(target)  # refuses an unknown name before anything is read
     if target == "reference":
         raise UnsupportedError("target 'reference' is not compiled; allowed: host and the parts")
     graph = graph_of(open_graph(model))
@@ -51,10 +52,9 @@ def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
         files = compile_graph(graph, command=command)
         write_directory(output, files)
         return {"target": target, "folder": str(output), "files": len(files)}
-    with place.load(graph) as program:
-        assert isinstance(program, McuProgram)
+    with McuTarget(get_part(target), command=command).load(graph) as program:
         result = program.run(np.zeros(graph.tensors[graph.input].shape, np.int8))
-        files = _with_firmware(graph, program, command, result)
+        files = _with_firmware(graph, program, result)
     write_directory(output, files)
     return {
         "target": target,
@@ -68,14 +68,10 @@ def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
     }
 
 
-def _with_firmware(
-    graph: Graph, program: McuProgram, command: str, result: Result
-) -> dict[str, bytes]:
+def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[str, bytes]:
     """The library's files with the measured report, and the firmware in its own folder."""
     part = program.firmware.part
-    files = compile_graph(
-        graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length, command=command
-    )
+    files = dict(program.files)
     report = json.loads(files["report.json"])
     report["measured"] = {
         "part": part.name,

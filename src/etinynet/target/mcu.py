@@ -21,12 +21,19 @@ __all__ = ["McuProgram", "McuTarget", "memory_use"]
 
 
 class McuProgram(Closing):
-    """A graph in the flash of an emulated part; `firmware` is what a real one would be given."""
+    """A graph in the flash of an emulated part.
 
-    def __init__(self, graph: Graph, part: Part, stack_bytes: int, optimization: str) -> None:
+    `files` is the generated library, `firmware` what a real part would be given, made of it.
+    """
+
+    def __init__(
+        self, graph: Graph, part: Part, stack_bytes: int, optimization: str, command: str
+    ) -> None:
         self._graph, self._part = graph, part
         self._stack_bytes, self._optimization = stack_bytes, optimization
-        self._files = compile_graph(graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length)
+        self.files = compile_graph(
+            graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length, command=command
+        )
         self.firmware = self._build(part, trace=False)
         self._machine = Machine(part, self.firmware.image)
         self._tracer: Machine | None = None
@@ -53,7 +60,7 @@ class McuProgram(Closing):
         )
 
     def _build(self, part: Part, trace: bool) -> Firmware:
-        sources = {name: data for name, data in self._files.items() if name != "report.json"}
+        sources = {name: data for name, data in self.files.items() if name != "report.json"}
         return build_firmware(
             {**sources, "firmware_main.c": main_source(self._graph.name)},
             part,
@@ -66,7 +73,7 @@ class McuProgram(Closing):
         self, image: NDArray[np.int8], scores: NDArray[np.int16]
     ) -> dict[str, NDArray[np.int8] | NDArray[np.int16]]:
         machine = self._tracer or self._load_tracer()
-        self._trace = Trace(self._graph, self._files, image)
+        self._trace = Trace(self._graph, self.files, image)
         run = machine.run({"picture.rgb": pixels(image)})
         if run.written["scores.bin"] != scores.astype("<i2").tobytes():
             raise MismatchError(
@@ -81,7 +88,7 @@ class McuProgram(Closing):
         part = dataclasses.replace(self._part, flash=flash)
         image = self._build(part, trace=True).image
         machine = Machine(part, image, check_alignment=True)
-        sizes = row_bytes(self._graph, self._files)
+        sizes = row_bytes(self._graph, self.files)
 
         def collect(op: int, row: int, rows: int, address: int) -> None:
             assert self._trace is not None
@@ -93,17 +100,26 @@ class McuProgram(Closing):
 
 
 class McuTarget:
-    """`part`, emulated, with `stack_bytes` kept free for the stack; `optimization` as in -O2."""
+    """`part`, emulated, with `stack_bytes` kept free for the stack; `optimization` as in -O2.
+
+    `command` goes into the generated library's provenance.
+    """
 
     def __init__(
-        self, part: Part, *, stack_bytes: int = STACK_BYTES, optimization: str = "-O2"
+        self,
+        part: Part,
+        *,
+        stack_bytes: int = STACK_BYTES,
+        optimization: str = "-O2",
+        command: str = "",
     ) -> None:
         self.part, self.name = part, part.name
         self._stack_bytes, self._optimization = stack_bytes, optimization
+        self._command = command
 
     def load(self, graph: Graph) -> McuProgram:
         """Compiles and links `graph`; FitError if it exceeds the part's flash or RAM."""
-        return McuProgram(graph, self.part, self._stack_bytes, self._optimization)
+        return McuProgram(graph, self.part, self._stack_bytes, self._optimization, self._command)
 
 
 def memory_use(image: Image, stack_bytes: int) -> MemoryUse:
