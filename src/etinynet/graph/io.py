@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,100 +17,88 @@ from safetensors.numpy import load, save
 
 from etinynet.errors import ArtefactError, GraphError
 from etinynet.graph.check import check
+from etinynet.graph.coding import decode, encode, pack_nibbles, unpack_nibbles
 from etinynet.graph.ir import Graph, Op, Requantization, Tensor
 
 __all__ = [
     "FORMAT",
+    "MOST_TEXT",
     "VERSION",
     "graph_digest",
     "graph_from_bytes",
     "graph_to_bytes",
-    "pack_nibbles",
     "read_graph",
 ]
 
 FORMAT = "etinynet-graph"
-VERSION = 1
+VERSION = 2
+#: Bytes of JSON that a description may have; a reader inflates no more.
+MOST_TEXT = 1 << 22
 
 Arrays = dict[str, NDArray[Any]]
 
-
-def pack_nibbles(weight: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Values of at most 4 bits, flattened, two to a byte, the first in the low half."""
-    flat = weight.reshape(-1).astype(np.uint8) & 15
-    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
-    return (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8)
+_DESCRIPTION = "description"
+#: The arrays of constants and the type of each; every value belongs to one operator, in order.
+_STORES = {"weights": np.uint8, "int16": np.int16, "short": np.uint16, "int32": np.int32}
+_RULE_ARRAYS = ("multiplier", "offset", "residual_multiplier")
 
 
-def _unpack_nibbles(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.int8]:
-    count = int(np.prod(shape))
-    if packed.dtype != np.uint8 or packed.shape != ((count + 1) // 2,):
-        raise ValueError(f"packed weight is {packed.dtype} {packed.shape}")
-    halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count]
-    return ((halves.astype(np.int8) ^ 8) - 8).reshape(shape)
+def _fields(part: Op | Requantization) -> dict[str, Any]:
+    """The fields of `part` that are not at their default."""
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    defaults = {field.name: field.default for field in dataclasses.fields(part)}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, np.ndarray) or value != defaults[name]
+    }
 
 
-def _narrowest(array: NDArray[np.int32]) -> NDArray[np.int16] | NDArray[np.int32]:
-    """`array` as int16 where all its values fit: half the bytes, the same numbers."""
-    narrow = array.astype(np.int16)
-    return narrow if np.array_equal(narrow, array) else array
+def _put(array: NDArray[np.int32], stores: dict[str, list[NDArray[Any]]]) -> list[Any]:
+    """Appends `array` to the store of its coding; returns what the description says of it."""
+    coding, stored, base = encode(array)
+    stores[coding].append(stored)
+    return [coding, len(array), base]
 
 
-def _pop_int32(arrays: Arrays, name: str) -> NDArray[np.int32] | None:
-    array = arrays.pop(name, None)
-    if array is None or array.dtype == np.int32:
-        return array
-    if array.dtype != np.int16:
-        raise ValueError(f"array {name!r} is {array.dtype}")
-    return array.astype(np.int32)
+def _describe_op(op: Op, stores: dict[str, list[NDArray[Any]]]) -> dict[str, Any]:
+    entry = _fields(op)
+    if op.weight is not None:
+        entry["weight"] = list(op.weight.shape)
+        flat = op.weight.reshape(-1)
+        stores["weights"].append(
+            pack_nibbles(flat) if op.weight_bits <= 4 else flat.astype(np.uint8)
+        )
+    if op.bias is not None:
+        entry["bias"] = _put(op.bias, stores)
+    if op.requantization is not None:
+        rule = _fields(op.requantization)
+        for field in _RULE_ARRAYS:
+            if field in rule:
+                rule[field] = _put(rule[field], stores)
+        entry["requantization"] = rule
+    return entry
 
 
-def _describe(graph: Graph) -> tuple[dict[str, Any], Arrays]:
-    """JSON description and arrays, those of operator `x` named `x.weight`, `x.bias`, ..."""
-    arrays: Arrays = {}
-    ops = []
-    for op in graph.ops:
-        entry = {
-            field: getattr(op, field)
-            for field in (
-                "kind",
-                "name",
-                "input",
-                "output",
-                "kernel",
-                "stride",
-                "padding",
-                "residual",
-            )
-        }
-        if op.weight is not None:
-            entry |= {"weight_bits": op.weight_bits, "weight_shape": list(op.weight.shape)}
-            packed = op.weight_bits <= 4
-            arrays[f"{op.name}.weight"] = pack_nibbles(op.weight) if packed else op.weight
-        if op.bias is not None:
-            arrays[f"{op.name}.bias"] = _narrowest(op.bias)
-        if op.requantization is not None:
-            rule = op.requantization
-            entry |= {"shift": rule.shift, "relu": rule.relu}
-            for field in ("multiplier", "offset", "residual_multiplier"):
-                array = getattr(rule, field)
-                if array is not None:
-                    arrays[f"{op.name}.{field}"] = _narrowest(array)
-        ops.append(entry)
-    tensors = [dataclasses.asdict(tensor) for tensor in graph.tensors.values()]
+def _describe(graph: Graph) -> tuple[bytes, Arrays]:
+    """The description, JSON text, and the arrays of constants."""
+    stores: dict[str, list[NDArray[Any]]] = {
+        name: [np.zeros(0, dtype)] for name, dtype in _STORES.items()
+    }
     description = {
         "name": graph.name,
         "input": graph.input,
         "output": graph.output,
-        "tensors": tensors,
-        "ops": ops,
+        "tensors": [dataclasses.asdict(tensor) for tensor in graph.tensors.values()],
+        "ops": [_describe_op(op, stores) for op in graph.ops],
         "metadata": graph.metadata,
     }
-    return description, arrays
+    text = json.dumps(description, sort_keys=True, separators=(",", ":")).encode()
+    return text, {name: np.concatenate(parts) for name, parts in stores.items()}
 
 
-def _digest(text: str, arrays: Arrays) -> str:
-    total = hashlib.sha256(text.encode())
+def _digest(description: bytes, arrays: Arrays) -> str:
+    total = hashlib.sha256(description)
     for name, array in sorted(arrays.items()):
         total.update(f"{name}:{array.dtype}:{array.shape};".encode())
         total.update(np.ascontiguousarray(array).tobytes())
@@ -116,19 +106,26 @@ def _digest(text: str, arrays: Arrays) -> str:
 
 
 def graph_digest(graph: Graph) -> str:
-    """SHA-256 over description and arrays: the identity of a graph in everything made from it."""
-    description, arrays = _describe(graph)
-    return _digest(json.dumps(description, sort_keys=True), arrays)
+    """SHA-256 over description and constants: a graph's identity in everything made from it."""
+    return _digest(*_describe(graph))
 
 
 def graph_to_bytes(graph: Graph) -> bytes:
-    """Content of the `.etn` file of a legal graph; equal graphs give equal bytes."""
+    """Content of the `.etn` file of a legal graph; equal graphs give equal bytes.
+
+    Raises GraphError where the graph is not legal, or described by more than MOST_TEXT bytes.
+    """
     check(graph)
-    description, arrays = _describe(graph)
-    text = json.dumps(description, sort_keys=True)
-    header = {"format": FORMAT, "version": VERSION, "sha256": _digest(text, arrays), "graph": text}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return save(contiguous, metadata={FORMAT: json.dumps(header)})
+    text, arrays = _describe(graph)
+    if len(text) > MOST_TEXT:
+        raise GraphError(
+            f"graph: description is {len(text)} bytes of JSON, allowed is at most {MOST_TEXT}; "
+            "metadata should hold less"
+        )
+    packed = zlib.compress(text, 9)
+    header = {"format": FORMAT, "version": VERSION, "sha256": _digest(packed, arrays)}
+    arrays[_DESCRIPTION] = np.frombuffer(packed, np.uint8)
+    return save(arrays, metadata={FORMAT: json.dumps(header)})
 
 
 def _read_header(data: bytes) -> dict[str, Any]:
@@ -145,28 +142,75 @@ def _read_header(data: bytes) -> dict[str, Any]:
     return dict(header)
 
 
+def _inflate(packed: bytes) -> bytes:
+    """The description's text; never more than MOST_TEXT bytes are made of hostile ones."""
+    stream = zlib.decompressobj()
+    text = stream.decompress(packed, MOST_TEXT + 1)
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"description inflates to more than {MOST_TEXT} bytes")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("description is not one whole deflate stream")
+    return text
+
+
+def _read_arrays(data: bytes, checksum: object) -> tuple[bytes, Arrays]:
+    """Packed description and arrays of constants, of their types, under the right checksum."""
+    arrays = load(data)
+    types = {_DESCRIPTION: np.uint8, **_STORES}
+    for name in arrays.keys() | types.keys():
+        array = arrays.get(name)
+        seen = "absent" if array is None else f"{array.dtype} {array.shape}"
+        if array is None or name not in types or array.dtype != types[name] or array.ndim != 1:
+            raise ValueError(f"array {name!r} is {seen}")
+    packed = arrays.pop(_DESCRIPTION).tobytes()
+    if _digest(packed, arrays) != checksum:
+        raise ValueError("checksum differs")
+    return packed, arrays
+
+
+def _take(arrays: Arrays, store: object, count: object, where: str) -> NDArray[Any]:
+    """The next `count` values of a store, which are then gone from it."""
+    if not isinstance(store, str) or store not in arrays:
+        raise ValueError(f"{where} lies in {store!r}")
+    left = arrays[store]
+    if type(count) is not int or not 1 <= count <= len(left):
+        raise ValueError(f"{where} has {count!r} values, {store} has {len(left)} left")
+    arrays[store] = left[count:]
+    return left[:count]
+
+
+def _take_constants(place: Any, arrays: Arrays, where: str) -> NDArray[np.int32]:
+    coding, count, base = place
+    if coding == "weights":
+        raise ValueError(f"{where} lies in {coding!r}")
+    return decode(coding, _take(arrays, coding, count, where), base)
+
+
+def _take_weight(shape: Any, bits: Any, arrays: Arrays, where: str) -> NDArray[np.int8]:
+    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+        raise ValueError(f"{where} has shape {shape!r:.50}")
+    count = math.prod(shape)
+    if bits <= 4:
+        packed = _take(arrays, "weights", (count + 1) // 2, where)
+        return unpack_nibbles(packed, count).reshape(shape)
+    return _take(arrays, "weights", count, where).astype(np.int8).reshape(shape)
+
+
 def _build_op(entry: dict[str, Any], arrays: Arrays) -> Op:
-    name = entry["name"]
-    weight, rule = None, None
-    if "weight_shape" in entry:
-        weight = arrays.pop(f"{name}.weight")
-        if entry["weight_bits"] <= 4:
-            weight = _unpack_nibbles(weight, tuple(entry["weight_shape"]))
-    if "shift" in entry:
-        multiplier = _pop_int32(arrays, f"{name}.multiplier")
-        offset = _pop_int32(arrays, f"{name}.offset")
-        if multiplier is None or offset is None:
-            raise ValueError(f"operator {name!r} lacks multiplier or offset")
-        rule = Requantization(
-            multiplier=multiplier,
-            offset=offset,
-            shift=entry.pop("shift"),
-            relu=entry.pop("relu"),
-            residual_multiplier=_pop_int32(arrays, f"{name}.residual_multiplier"),
-        )
-    entry.pop("weight_shape", None)
-    bias = _pop_int32(arrays, f"{name}.bias")
-    return Op(**entry, weight=weight, bias=bias, requantization=rule)
+    """The operator of `entry`; takes its constants, in the order in which they were put."""
+    where = f"operator {entry['name']!r:.80}"
+    if "weight" in entry:
+        bits = entry.get("weight_bits", Op.weight_bits)
+        entry["weight"] = _take_weight(entry["weight"], bits, arrays, f"{where}: weight")
+    if "bias" in entry:
+        entry["bias"] = _take_constants(entry["bias"], arrays, f"{where}: bias")
+    if "requantization" in entry:
+        rule = dict(entry["requantization"])
+        for field in _RULE_ARRAYS:
+            if field in rule:
+                rule[field] = _take_constants(rule[field], arrays, f"{where}: {field}")
+        entry["requantization"] = Requantization(**rule)
+    return Op(**entry)
 
 
 def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
@@ -176,8 +220,9 @@ def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
             raise ValueError(f"two tensors {entry['name']!r}")
         tensors[entry["name"]] = Tensor(**entry | {"shape": tuple(entry["shape"])})
     ops = tuple(_build_op(dict(entry), arrays) for entry in description["ops"])
-    if arrays:
-        raise ValueError(f"array {min(arrays)!r} belongs to no operator")
+    for store, left in arrays.items():
+        if len(left):
+            raise ValueError(f"{len(left)} values of {store} belong to no operator")
     return Graph(
         name=description["name"],
         tensors=tensors,
@@ -191,7 +236,7 @@ def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
 def graph_from_bytes(data: bytes, source: str) -> Graph:
     """The legal graph in the bytes of an `.etn` file; `source` names the file in errors.
 
-    Raises ArtefactError for anything damaged, of another format or of a newer version, and
+    Raises ArtefactError for anything damaged, of another format or of another version, and
     GraphError where the content is intact but breaks a rule.
     """
     try:
@@ -201,10 +246,8 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
             raise ArtefactError(
                 f"{source}: graph format version {version!r}, this release reads {VERSION}"
             )
-        arrays = load(data)
-        if _digest(header["graph"], arrays) != header["sha256"]:
-            raise ValueError("checksum differs")
-        graph = _build(json.loads(header["graph"]), dict(arrays))
+        packed, arrays = _read_arrays(data, header["sha256"])
+        graph = _build(json.loads(_inflate(packed)), arrays)
         check(graph)
     except GraphError as error:
         raise GraphError(f"{source}: {error}") from None
@@ -216,6 +259,7 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
         OverflowError,
         SafetensorError,
         RecursionError,
+        zlib.error,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtefactError(f"{source}: not an intact .etn graph: {reason[:120]}") from None

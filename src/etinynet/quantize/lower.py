@@ -12,6 +12,7 @@ from torch import Tensor
 
 from etinynet import graph as integer
 from etinynet.errors import ConfigError, GraphError
+from etinynet.graph.coding import nearest_short
 from etinynet.graph.ir import output_shape
 from etinynet.quantize.activations import Activation, accumulator_step
 from etinynet.quantize.layers import INPUT, SCORES, Layer
@@ -48,8 +49,17 @@ def _integer_weight(layer: Layer, weight: QuantizedWeight, source: Activation) -
     return np.ascontiguousarray(array.reshape(array.shape[:2]))
 
 
+def _to_short(values: NDArray[np.float64], where: str, field: str) -> NDArray[np.int32]:
+    """Factors of few significant bits, which the `.etn` file holds in two bytes each."""
+    _to_int32(values, where, field)
+    return nearest_short(values).astype(np.int32)
+
+
 class _Rule:
-    """The real constants of one requantization: y = multiplier * relu?(acc) + offset + ..."""
+    """One requantization in real numbers of output steps.
+
+    y = multiplier * (relu?(accumulator) + added) + offset + ratio * (shortcut - shortcut_zero)
+    """
 
     def __init__(
         self, layer: Layer, step: Tensor, source: Activation, target: Activation, count: int
@@ -60,21 +70,39 @@ class _Rule:
         scale = _array(target.scale)
         self.multiplier = gain * _array(step) / (count * scale)
         self.offset = shift / scale + target.zero_point
+        self.added: NDArray[Any] = np.zeros(channels)
         if layer.kind == "global_avg_pool":
-            self.offset = self.offset - self.multiplier * count * source.zero_point
+            self.added = self.added - count * source.zero_point
+        self.ratio: NDArray[np.float64] | None = None
+        self.shortcut_zero = 0
 
-    def at(self, shift: int, name: str, relu: bool, ratio: NDArray[np.float64] | None) -> Any:
+    def read_shortcut(self, shortcut: Activation, target: Activation) -> None:
+        self.ratio = _array(shortcut.scale) / _array(target.scale)
+        self.shortcut_zero = shortcut.zero_point
+
+    def constant(
+        self, multiplier: NDArray[np.float64], ratio: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """All that is added whatever the picture, where these are the factors."""
+        total = self.offset + multiplier * self.added
+        return total if ratio is None else total - ratio * self.shortcut_zero
+
+    def at(self, shift: int, name: str, relu: bool) -> integer.Requantization:
         """Integers for `shift` fractional bits; the half of the final rounding is in the offset.
 
+        The offset is that of the rounded factors, so that their rounding moves no zero point.
         The product is already rounded to a fractional unit: half of one less makes both unbiased.
         """
-        residual = None
-        offset = self.offset + 0.5 - 2.0 ** (-shift - 1)
-        if ratio is not None:
-            residual = _to_int32(ratio * 2.0 ** (16 + shift), name, "residual multiplier")
-            offset = offset + 2.0 ** (-shift - 1)  # mean of what the shortcut's product floors
+        unit, residual_unit = 2.0 ** (32 + shift), 2.0 ** (16 + shift)
+        multiplier = _to_short(self.multiplier * unit, name, "multiplier")
+        residual, ratio, half = None, None, 0.5 - 2.0 ** (-shift - 1)
+        if self.ratio is not None:
+            residual = _to_short(self.ratio * residual_unit, name, "residual multiplier")
+            ratio = residual / residual_unit
+            half = 0.5  # half a unit more: the mean of what the shortcut's product floors
+        offset = self.constant(multiplier / unit, ratio) + half
         return integer.Requantization(
-            multiplier=_to_int32(self.multiplier * 2.0 ** (32 + shift), name, "multiplier"),
+            multiplier=multiplier,
             offset=_to_int32(offset * 2.0**shift, name, "offset"),
             shift=shift,
             relu=relu,
@@ -82,11 +110,12 @@ class _Rule:
         )
 
 
-def _fitting_shift(rule: _Rule, ratio: NDArray[np.float64] | None, spread: float) -> int:
+def _fitting_shift(rule: _Rule, spread: float) -> int:
     """Most fractional bits for which every constant and every sum stays well inside int32."""
-    limits = [np.abs(rule.multiplier).max() * 2.0**33, (np.abs(rule.offset).max() + spread) * 2.0]
-    if ratio is not None:
-        limits.append(float(np.abs(ratio).max()) * 2.0**17)
+    constant = np.abs(rule.constant(rule.multiplier, rule.ratio)).max()
+    limits = [np.abs(rule.multiplier).max() * 2.0**33, (constant + spread) * 2.0]
+    if rule.ratio is not None:
+        limits.append(float(np.abs(rule.ratio).max()) * 2.0**17)
     shift = _MOST_SHIFT
     while shift > 0 and max(limits) * 2.0**shift >= 2.0**32 * 0.999:
         shift -= 1
@@ -123,26 +152,23 @@ def _op(
         return integer.Op(**common)
     step = accumulator_step(layer, source, weight)
     rule = _Rule(layer, step, source, target, count)
-    ratio = None
     if layer.residual is not None:
-        shortcut = activations[layer.residual]
-        ratio = _array(shortcut.scale) / _array(target.scale)
-        rule.offset = rule.offset - ratio * shortcut.zero_point
+        rule.read_shortcut(activations[layer.residual], target)
     array, bias, bits = None, None, 8
     if weight is not None:
         array, bits = _integer_weight(layer, weight, source), weight.bits
         bias = _bias(layer, step, source, array)
         if not layer.relu:  # without ReLU the bias is one more additive constant
-            rule.offset = rule.offset + rule.multiplier * bias
+            rule.added = rule.added + bias
         if not layer.relu or not bias.any():
             bias = None
-    shift = _fitting_shift(rule, ratio, _spread(rule, array, source, bias))
+    shift = _fitting_shift(rule, _spread(rule, array, source, bias))
     return integer.Op(
         **common,
         weight=array,
         weight_bits=bits,
         bias=bias,
-        requantization=rule.at(shift, layer.name, layer.relu, ratio),
+        requantization=rule.at(shift, layer.name, layer.relu),
     )
 
 
