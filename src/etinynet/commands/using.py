@@ -26,7 +26,7 @@ from etinynet.show import tracked
 from etinynet.target.base import get_target
 from etinynet.target.verify import verify
 
-__all__ = ["evaluate_model", "predict_pictures", "run_pictures", "verify_target"]
+__all__ = ["evaluate_model", "labelled", "predict_pictures", "run_pictures", "verify_target"]
 
 _TOP = 5
 
@@ -47,9 +47,10 @@ def predict_pictures(model: str, images: Sequence[Path], top: int) -> dict[str, 
     return {"model": model, "pictures": pictures, "top": pictures[0]["top"]}
 
 
-def _labelled(
+def labelled(
     opened: Opened, data: Path, labels: Path | None, limit: int | None, held_out: bool
 ) -> Dataset:
+    """Pictures of class folders, or of the table `labels`, whose classes `opened` knows by name."""
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit is {limit!r}, allowed are 1 and more")
     dataset = list_folder(data) if labels is None else list_table(labels, data)
@@ -66,7 +67,7 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Percentages top1 and top5 over n labelled pictures."""
     opened = open_model(model)
-    examples = _labelled(opened, data, labels, limit, held_out).examples[:limit]
+    examples = labelled(opened, data, labels, limit, held_out).examples[:limit]
     by = "float network" if opened.graph is None else "compiled C, checked against the reference"
     function = scores if opened.graph is None else host_scores
     pictures = prepared([example.path for example in examples], opened.preprocess)

@@ -14,7 +14,7 @@ from etinynet.quantize.layers import INPUT, Layer, run_layer
 from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["Rounded", "round_and_correct"]
+__all__ = ["Rounded", "fit_layer", "round_and_correct"]
 
 # A fitted gain further than this from the float one rests on noise: the float one stays.
 _LARGEST_CHANGE = 0.3
@@ -45,8 +45,11 @@ class _Fit:
         return gain, mean["y"] - gain * mean["x"]
 
 
-def _fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Values]]) -> Layer:
-    """`rounded` with the gain and shift that bring its output closest to the float layer's."""
+def fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Values]]) -> Layer:
+    """`rounded` with the gain and shift that bring its output closest to the float layer's.
+
+    `states`: of each batch, the values by name in the float network and in the quantized one.
+    """
     assert layer.gain is not None
     bare = dataclasses.replace(
         rounded, gain=torch.ones_like(layer.gain), shift=torch.zeros_like(layer.gain)
@@ -95,7 +98,7 @@ def round_and_correct(
             weight = round_compensated(layer.weight, weights[layer.name], moments)
             integers[layer.name] = weight
             rounded = dataclasses.replace(layer, weight=weight.dequantized())
-            rounded = _fit_layer(layer, rounded, states)
+            rounded = fit_layer(layer, rounded, states)
         result.append(rounded)
         for real, quantized in states:
             for values, step in ((real, layer), (quantized, rounded)):

@@ -41,7 +41,7 @@ class _RoundThrough(Function):
 
 def round_through(x: Tensor) -> Tensor:
     """`x` rounded, halves to even; its gradient is 1 everywhere (straight-through estimator)."""
-    rounded: Tensor = _RoundThrough.apply(x)
+    rounded: Tensor = _RoundThrough.apply(x)  # type: ignore[no-untyped-call]
     return rounded
 
 
@@ -163,7 +163,8 @@ def lsq(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     """
     top = levels(bits)
     scale = 1 / math.sqrt(weight.numel() / step.numel() * top)
-    quantized: Tensor = _Lsq.apply(weight, _spread(step, weight, "step"), top, scale)
+    steps = _spread(step, weight, "step")
+    quantized: Tensor = _Lsq.apply(weight, steps, top, scale)  # type: ignore[no-untyped-call]
     return quantized
 
 
