@@ -1,4 +1,4 @@
-"""Integer constants in as few bytes as hold them exactly: int16, short float or int32."""
+"""Constants in as few bytes as hold them exactly: int16, short float or int32; nibbles."""
 
 from __future__ import annotations
 
