@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from etinynet.errors import EtinynetError
+from etinynet.errors import ConfigError, EtinynetError
 from etinynet.show import note, print_json, print_lines, print_table
 
 __all__ = ["app", "main"]
@@ -124,19 +124,43 @@ def quantize(
     weights: Model,
     calibration: Annotated[Path, typer.Option(help="Folder of typical pictures, no labels.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .etn file to write.")],
-    weight_bits: Annotated[int, typer.Option(help="Bits of each weight, 2 to 8.")] = 8,
+    weight_bits: Annotated[
+        int | None, typer.Option(help="Bits of each weight, 2 to 8; else 8, or 4 with --analyse.")
+    ] = None,
     pictures: Annotated[int, typer.Option(help="How many pictures to use, at most 512.")] = 512,
     size: Annotated[int | None, typer.Option(help="Other input side than trained with.")] = None,
+    analyse: Annotated[
+        bool, typer.Option("--analyse", help="Write figures and a table to the folder -o instead.")
+    ] = False,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="To analyse: a layer to draw, such as b0.pw; repeatable."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="To analyse: labelled pictures.")] = None,
+    labels: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Turn float weights into an integer graph, calibrated on typical pictures.
 
     \b
     etinynet quantize runs/photos/model.safetensors --calibration photos -o photos.etn
+    etinynet quantize imagenet --analyse --calibration photos --layer b13.pw -o analysis
     """
+    if analyse:
+        from etinynet.commands.analysing import analyse_file, print_analysis
+
+        bits = 4 if weight_bits is None else weight_bits
+        found = analyse_file(
+            weights, calibration, output, bits, pictures, size, layer or (), data, labels
+        )
+        print_json(found) if as_json else print_analysis(found)
+        return
+    if layer or data or labels:
+        raise ConfigError("--layer, --data and --labels are for --analyse, which is not given")
     from etinynet.commands.quantizing import quantize_file
 
-    result = quantize_file(weights, calibration, output, weight_bits, pictures, size)
+    bits = 8 if weight_bits is None else weight_bits
+    result = quantize_file(weights, calibration, output, bits, pictures, size)
     if as_json:
         print_json(result)
         return

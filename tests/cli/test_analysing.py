@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import GRAPH
+from command import GRAPH, Run
 
 from etinynet.commands.analysing import analyse_file, print_analysis
 from etinynet.errors import ArtefactError, ConfigError, DataError, ToolError, UnsupportedError
@@ -134,3 +134,23 @@ def test_refused(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ToolError, match=r"pip install etinynet\[plot\]"):
         analyse()
+
+
+def test_command(run: Run, weights: Path, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found"
+    given = ("quantize", weights, "--calibration", photos, "-o", output, "--pictures", 3)
+    found = run(*given, "--analyse", "--layer", "b0.pw", "--layer", "stem", "--json").json()
+    assert found["weight_bits"] == 4
+    assert [figures["layer"] for figures in found["figures"]] == ["b0.pw", "stem"]
+    again = run(*given, "--analyse", "--layer", "b0.pw", "--layer", "stem", "--data", photos)
+    assert again.status == 0
+    assert "top1 of 3 pictures" in again.out
+    assert str(output) in again.out
+    words = run(*given, "--layer", "b0.pw").refused()
+    assert "--layer, --data and --labels are for --analyse" in words
+
+
+def test_no_options_of_the_analysis_by_themselves(run: Run, weights: Path, photos: Path) -> None:
+    given = ("quantize", weights, "--calibration", photos, "-o", photos / "no.etn")
+    for more in (("--data", photos), ("--labels", photos / "labels.tsv")):
+        assert "for --analyse" in run(*given, *more).refused()
