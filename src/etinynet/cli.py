@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130
+#: Packages that only some verbs need, and the extra that installs each.
+_EXTRAS = {"torch": "train", "onnx": "onnx"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[
@@ -194,6 +196,27 @@ def compile_model(
 
 
 @app.command()
+def export(
+    model: GraphFile,
+    to: Annotated[str, typer.Option(help="The format: onnx.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write an integer graph in another format; ONNX Runtime gives the same integers.
+
+    \b
+    etinynet export photos.etn --to onnx -o photos.onnx
+    """
+    from etinynet.commands.exporting import export_file
+
+    result = export_file(model, to, output)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(f"{result['bytes']:,} bytes, opset {result['opset']} -> {output}")
+
+
+@app.command()
 def predict(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
@@ -341,9 +364,10 @@ def _guarded(command: Callable[[], Any]) -> int:
     except TyperException as error:
         return _failed(error.format_message(), int(error.exit_code))
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in _EXTRAS:
             raise
-        return _failed("package 'torch' is not installed; pip install etinynet[train]", 2)
+        extra = f"etinynet[{_EXTRAS[error.name]}]"
+        return _failed(f"package {error.name!r} is not installed; pip install {extra}", 2)
     except BrokenPipeError:
         # Nobody reads on, as in `| head`: what is left in the buffer must not fail once more.
         # Typer ends so where it meets this itself.

@@ -1,0 +1,29 @@
+"""export: an integer graph in a format of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from etinynet.artefact import write_file
+from etinynet.errors import ConfigError
+from etinynet.opened import graph_of, open_graph
+
+__all__ = ["export_file"]
+
+_FORMATS = ("onnx",)
+
+
+def export_file(model: str, to: str, output: Path) -> dict[str, Any]:
+    """Writes the graph `model` to `output` in format `to`; returns sizes.
+
+    Raises ConfigError for an unknown format, and the errors of reading, converting and writing.
+    """
+    if to not in _FORMATS:
+        raise ConfigError(f"--to is {to!r}, allowed: {', '.join(_FORMATS)}")
+    from etinynet.backend.onnx import OPSET, export_onnx
+
+    graph = graph_of(open_graph(model))
+    data = export_onnx(graph, command=f"export {Path(model).name} --to {to}")
+    write_file(output, data)
+    return {"model": model, "to": to, "file": str(output), "bytes": len(data), "opset": OPSET}
