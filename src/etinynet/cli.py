@@ -36,6 +36,10 @@ Model = Annotated[
     typer.Argument(help="A name (sign-digits, imagenet) or a .etn, .safetensors, .params file."),
 ]
 GraphFile = Annotated[str, typer.Argument(help="An integer graph: a .etn file or a name.")]
+Plan = Annotated[
+    str | None,
+    typer.Option(help="Memory plan: stream, inplace or fast. [default: the quickest that fits]"),
+]
 Labels = Annotated[
     Path | None, typer.Option(help="Table of path TAB class index, instead of class folders.")
 ]
@@ -177,20 +181,22 @@ def compile_model(
     model: GraphFile,
     target: Annotated[str, typer.Option(help="host, stm32f412, stm32f746 or stm32h743.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    plan: Plan = None,
     as_json: Json = False,
 ) -> None:
     """Write a self-contained C library; for a part also its firmware, linked and measured.
 
     \b
     etinynet compile photos.etn --target stm32f746 -o photos_c
+    etinynet compile photos.etn --target stm32f412 --plan stream -o photos_c
     """
     from etinynet.commands.building import compile_to
 
-    result = compile_to(model, target, output)
+    result = compile_to(model, target, output, plan)
     if as_json:
         print_json(result)
         return
-    print_lines(f"{result['files']} files -> {output}")
+    print_lines(f"{result['files']} files, memory plan {result['plan']} -> {output}")
     if "flash_bytes" in result:
         print_table(("memory", "bytes"), result["memory"].items())
 
@@ -270,6 +276,7 @@ def run(
     model: GraphFile,
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
     on: Annotated[str, typer.Option(help="reference, host, stm32f412, stm32f746, stm32h743.")],
+    plan: Plan = None,
     as_json: Json = False,
 ) -> None:
     """Run pictures on a target; a microcontroller is emulated with exactly the part's memory.
@@ -279,7 +286,7 @@ def run(
     """
     from etinynet.commands.using import run_pictures
 
-    result = run_pictures(model, on, images)
+    result = run_pictures(model, on, images, plan)
     if as_json:
         print_json(result)
         return
@@ -298,6 +305,7 @@ def verify(
     data: Annotated[Path, typer.Option(help="Folder of pictures.")],
     n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 20,
     layers: Annotated[bool, typer.Option(help="Compare every tensor, not only scores.")] = False,
+    plan: Plan = None,
     as_json: Json = False,
 ) -> None:
     """Compare a target with the reference, to the bit; exit code 1 at the first difference.
@@ -307,7 +315,7 @@ def verify(
     """
     from etinynet.commands.using import verify_target
 
-    result = verify_target(model, on, data, n, layers)
+    result = verify_target(model, on, data, n, layers, plan)
     if as_json:
         print_json(result)
     elif result["equal"]:

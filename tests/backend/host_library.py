@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from etinynet.backend.c import compile_graph, decode_rows
+from etinynet.backend.c import compile_graph, store_rows
 from etinynet.graph import Graph
 
 __all__ = ["FLAGS", "HostLibrary", "build"]
@@ -66,16 +66,16 @@ class HostLibrary:
                 return row, np.frombuffer(content, np.int16), tensors
             layout = layouts[self.graph.ops[kind].output]
             made = tensors.setdefault(layout["name"], np.zeros(layout["shape"], np.int16))
-            made[row : row + rows] = decode_rows(layout, rows, content)
+            store_rows(layout, row, rows, content, made)
 
 
-def build(folder: Path, graph: Graph, flags: Sequence[str] = ()) -> HostLibrary:
-    """Compiles the library of `graph` in `folder`; skips the test if there is no C compiler."""
+def build(folder: Path, graph: Graph, flags: Sequence[str] = (), **options: object) -> HostLibrary:
+    """Compiles the library of `graph`, made with `options`, in `folder`; skips without compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in compile_graph(graph).items():
+    for name, data in compile_graph(graph, **options).items():
         (folder / name).write_bytes(data)
     report = json.loads((folder / "report.json").read_text())
     rows = ", ".join(

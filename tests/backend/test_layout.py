@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from etinynet.backend.c.layout import layouts
+from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
 from etinynet.graph import Graph
 from graph_cases import GraphBuilder
+
+PADDED = Choice(tight=False, rows={})
 
 
 def _builder(width: int = 10) -> GraphBuilder:
@@ -20,20 +23,36 @@ def test_layouts_follow_the_readers(width, line):
     builder = _builder(width)
     builder.add("conv2d", "stem", "input", channels=5, kernel=3, padding=1)
     builder.block(0, "stem", (5, 6, 6))
-    found = layouts(builder.finish("b0.dw2", 4))
+    found = layouts(builder.finish("b0.dw2", 4), PADDED)
     picture, stem, wide = found["input"], found["stem"], found["b0.dw1"]
     assert (picture.order, picture.element_bytes, picture.pixel_stride) == ("hwc", 1, 3)
-    assert picture.row_bytes == -(-3 * width // 4) * 4
+    assert picture.row_bytes == -(-3 * width // 16) * 16
     assert (stem.order, stem.pad, stem.channel_stride, stem.row_bytes) == (
         "hcw",
         1,
         line,
-        5 * line + 4,
+        -(-(5 * line + 4) // 16) * 16,
     )
-    assert (wide.order, wide.element_bytes, wide.row_bytes) == ("hwc", 2, -(-10 * width // 4) * 4)
+    assert (wide.order, wide.element_bytes, wide.row_bytes) == (
+        "hwc",
+        2,
+        -(-10 * width // 16) * 16,
+    )
     pooled = found["b0.dw2"]
     assert (pooled.pad, pooled.channel_stride) == (0, -(-width // 4) * 4)
     assert found["fc"].element_bytes == 2
+
+
+def test_tight_lines_have_no_pads_and_gathered_rows_are_lines():
+    builder = _builder(11)
+    builder.add("conv2d", "stem", "input", channels=5, kernel=3, padding=1)
+    builder.block(0, "stem", (5, 6, 6))
+    graph = builder.finish("b0.dw2", 4)
+    found = layouts(graph, Choice(tight=True, rows={}, barriers=frozenset({2})))
+    stem, wide = found["stem"], found["b0.dw1"]
+    assert (stem.order, stem.pad, stem.channel_stride, stem.row_bytes) == ("hcw", 0, 11, 64)
+    assert (wide.order, wide.element_bytes, wide.channel_stride) == ("hcw", 2, 11)
+    assert wide.row_bytes == 112
 
 
 def _two_readers() -> Graph:
@@ -83,4 +102,4 @@ REFUSED = {
 @pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
 def test_refusals(make):
     with pytest.raises(UnsupportedError, match=REFUSED[make]):
-        layouts(make())
+        layouts(make(), PADDED)

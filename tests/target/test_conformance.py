@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from etinynet.backend.c import MODES, search
+from etinynet.backend.c.plan import make_plan
 from etinynet.errors import ConfigError, DataError, FitError, MismatchError
 from etinynet.graph import Graph, execute
 from etinynet.target import host, mcu, verify
 from etinynet.target.base import TARGETS, Program, get_target
+from etinynet.target.mcu import McuTarget
+from etinynet.target.parts import Region, get_part
 from graph_cases import GraphBuilder, random_graph, random_image, siblings_graph
 
 SEEDS = (0, 1, 2, 3)
@@ -40,6 +47,52 @@ def test_every_tensor_equals_the_reference(
         np.testing.assert_array_equal(result.scores, execute(graph, images[0]))
         assert result.scores.dtype == np.int16
         assert result.tensors is None
+
+
+@pytest.mark.parametrize("name", ["host", "stm32f746"])
+@pytest.mark.parametrize("mode", [*MODES, "strips"])
+@pytest.mark.parametrize("seed", [0, 4])
+def test_every_memory_plan_equals_the_reference(
+    monkeypatch: pytest.MonkeyPatch, seed: int, mode: str, name: str
+) -> None:
+    graph, images = case(seed)
+    if mode == "strips":  # wherever they are possible, not only where they save memory
+        monkeypatch.setattr(search, "_without_strips", lambda graph, best: best)
+        mode = "stream"
+    with get_target(name, mode=mode).load(graph) as program:
+        assert verify.verify(graph, program, images[:1], tensors=True).passed
+        np.testing.assert_array_equal(program.run(images[1]).scores, execute(graph, images[1]))
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), mode=st.sampled_from(MODES))
+def test_random_graphs_in_every_memory_plan(seed: int, mode: str) -> None:
+    graph, images = case(seed)
+    for name in ("host", "stm32f412"):
+        with get_target(name, mode=mode).load(graph) as program:
+            for image in images:
+                np.testing.assert_array_equal(program.run(image).scores, execute(graph, image))
+
+
+def test_an_arena_in_two_rams() -> None:
+    graph, images = case(0)
+    board = get_part("stm32h743")
+    arena = make_plan(graph, "fast").arena_bytes
+    first = Region("axi", 0x24000000, 4096 + arena // 2 // 4096 * 4096)
+    part = replace(board, rams=(first, Region("dtcm", 0x20000000, 16384)))
+    with McuTarget(part, mode="fast").load(graph) as program:
+        assert b"#define NET_ARENAS 2" in program.files["net.h"]
+        assert verify.verify(graph, program, images[:1], tensors=True).passed
+        assert program.run(images[0]).memory.variables >= arena
+    with pytest.raises(FitError, match=r"the arena takes \d+ bytes, .* RAM has \d+ \+ 4096 for it"):
+        McuTarget(replace(part, rams=(first, Region("dtcm", 0x20000000, 4096))), mode="fast").load(
+            graph
+        )
+
+
+def test_the_reference_has_no_memory_plan() -> None:
+    with pytest.raises(ConfigError, match=r"'reference' has no memory plan, --plan is 'fast'"):
+        get_target("reference", mode="fast")
 
 
 @pytest.mark.parametrize("name", TARGETS)

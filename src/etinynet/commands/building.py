@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from etinynet.artefact import write_directory
-from etinynet.backend.c import compile_graph
-from etinynet.errors import UnsupportedError
+from etinynet.backend.c import MODES, compile_graph
+from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.graph import Graph
 from etinynet.opened import graph_of, open_graph
 from etinynet.target.base import Result, get_target
@@ -37,22 +37,31 @@ def memory_json(result: Result) -> dict[str, int]:
     }
 
 
-def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
+def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[str, Any]:
     """Writes the C library of `model` to folder `output`; returns what it holds and needs.
 
+    `plan` is the mode of the memory plan, None for the quickest that fits.
     For a part the firmware is built too, run once on a grey picture to measure its stack, and
     written to `firmware/`. Raises FitError if it does not fit, and then writes nothing.
     """
+    if plan is not None and plan not in MODES:
+        raise ConfigError(f"--plan is {plan!r}, allowed are {', '.join(MODES)}")
     get_target(target)  # refuses an unknown name before anything is read
     if target == "reference":
         raise UnsupportedError("target 'reference' is not compiled; allowed: host and the parts")
     graph = graph_of(open_graph(model))
     command = f"compile {Path(model).name} --target {target}"
+    command += "" if plan is None else f" --plan {plan}"
     if target == "host":
-        files = compile_graph(graph, command=command)
+        files = compile_graph(graph, mode=plan, command=command)
         write_directory(output, files)
-        return {"target": target, "folder": str(output), "files": len(files)}
-    with McuTarget(get_part(target), command=command).load(graph) as program:
+        return {
+            "target": target,
+            "folder": str(output),
+            "files": len(files),
+            "plan": _mode(files),
+        }
+    with McuTarget(get_part(target), mode=plan, command=command).load(graph) as program:
         result = program.run(np.zeros(graph.tensors[graph.input].shape, np.int8))
         files = _with_firmware(graph, program, result)
     write_directory(output, files)
@@ -60,12 +69,18 @@ def compile_to(model: str, target: str, output: Path) -> dict[str, Any]:
         "target": target,
         "folder": str(output),
         "files": len(files),
+        "plan": _mode(files),
         "memory": memory_json(result),
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
         "instructions": result.instructions,
         "tools": result.tools,
     }
+
+
+def _mode(files: dict[str, bytes]) -> str:
+    """The mode of the memory plan, as the report states it."""
+    return str(json.loads(files["report.json"])["planned"]["mode"])
 
 
 def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[str, bytes]:

@@ -94,9 +94,11 @@ def evaluate_model(
     }
 
 
-def run_pictures(model: str, on: str, images: Sequence[Path]) -> dict[str, Any]:
+def run_pictures(
+    model: str, on: str, images: Sequence[Path], plan: str | None = None
+) -> dict[str, Any]:
     """Scores and costs of each picture on a target; the first one's are repeated at the top."""
-    target = get_target(on)
+    target = get_target(on, mode=plan)
     opened = open_graph(model)
     graph = graph_of(opened)
     inputs = [to_input(picture) for picture in prepared(list(images), opened.preprocess)]
@@ -129,11 +131,13 @@ def run_pictures(model: str, on: str, images: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def verify_target(model: str, on: str, data: Path, n: int, layers: bool) -> dict[str, Any]:
+def verify_target(
+    model: str, on: str, data: Path, n: int, layers: bool, plan: str | None = None
+) -> dict[str, Any]:
     """Whether `n` pictures of `data` give the reference's numbers on a target, and where not."""
     if n < 1:
         raise ConfigError(f"-n is {n!r}, allowed are 1 and more")
-    target = get_target(on)
+    target = get_target(on, mode=plan)
     opened = open_graph(model)
     graph = graph_of(opened)
     paths = find_pictures(data, n)

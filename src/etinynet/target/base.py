@@ -143,22 +143,28 @@ class Target(Protocol):
         ...
 
 
-def get_target(name: str) -> Target:
-    """The target called `name`; raises ConfigError listing the names that exist."""
+def get_target(name: str, *, mode: str | None = None) -> Target:
+    """The target called `name`; raises ConfigError listing the names that exist.
+
+    `mode` is the memory plan of programs in C, None for the quickest that fits; the reference has
+    none, and refuses one with ConfigError.
+    """
     if name not in TARGETS:
         raise ConfigError(f"target {name!r} is unknown, allowed are {', '.join(TARGETS)}")
     if name == "reference":
+        if mode is not None:
+            raise ConfigError(f"target 'reference' has no memory plan, --plan is {mode!r}")
         from etinynet.target.reference import ReferenceTarget
 
         return ReferenceTarget()
     if name == "host":
         from etinynet.target.host import HostTarget
 
-        return HostTarget()
+        return HostTarget(mode=mode)
     from etinynet.target.mcu import McuTarget
     from etinynet.target.parts import get_part
 
-    return McuTarget(get_part(name))
+    return McuTarget(get_part(name), mode=mode)
 
 
 def check_image(graph: Graph, image: NDArray[np.int8]) -> None:

@@ -101,9 +101,9 @@ def _end(process: subprocess.Popen[bytes], complaints: IO[bytes], directory: Pat
 class HostProgram(Closing):
     """A graph, compiled for this computer."""
 
-    def __init__(self, graph: Graph, flags: tuple[str, ...]) -> None:
+    def __init__(self, graph: Graph, flags: tuple[str, ...], mode: str | None) -> None:
         self._graph, self._flags = graph, flags
-        self._files = compile_graph(graph)
+        self._files = compile_graph(graph, mode=mode)
         self._runner = self._build(())
         self._tracer: _Runner | None = None
 
@@ -131,7 +131,7 @@ class HostProgram(Closing):
 
     def _build(self, flags: tuple[str, ...]) -> _Runner:
         sources: dict[str, Any] = {
-            name: data for name, data in self._files.items() if name != "report.json"
+            name: data for name, data in self._files.items() if name.endswith((".c", ".h"))
         }
         sources["host_main.c"] = render(
             "host_main.c.jinja",
@@ -145,18 +145,18 @@ class HostProgram(Closing):
 class HostTarget:
     """This computer, by the compiler that toolchain.host_compiler finds.
 
-    `sanitize` builds with address and undefined-behaviour checks; zig has no address sanitizer, so
-    that ETINYNET_CC must name gcc or clang.
+    `mode` is that of the memory plan. `sanitize` builds with address and undefined-behaviour
+    checks; zig has no address sanitizer, so that ETINYNET_CC must name gcc or clang.
     """
 
     name = "host"
 
-    def __init__(self, *, sanitize: bool = False) -> None:
-        self._flags = _SANITIZE if sanitize else ()
+    def __init__(self, *, sanitize: bool = False, mode: str | None = None) -> None:
+        self._flags, self._mode = _SANITIZE if sanitize else (), mode
 
     def load(self, graph: Graph) -> HostProgram:
         """Compiles `graph`; raises ToolError if the compiler is missing or fails."""
-        return HostProgram(graph, self._flags)
+        return HostProgram(graph, self._flags, self._mode)
 
 
 def _no_rows(op: int, row: int, rows: int, data: bytes) -> None:

@@ -27,12 +27,22 @@ class McuProgram(Closing):
     """
 
     def __init__(
-        self, graph: Graph, part: Part, stack_bytes: int, optimization: str, command: str
+        self,
+        graph: Graph,
+        part: Part,
+        stack_bytes: int,
+        optimization: str,
+        mode: str | None,
+        command: str,
     ) -> None:
         self._graph, self._part = graph, part
         self._stack_bytes, self._optimization = stack_bytes, optimization
         self.files = compile_graph(
-            graph, flash_bytes=part.flash.length, ram_bytes=part.ram.length, command=command
+            graph,
+            mode=mode,
+            flash_bytes=part.flash.length,
+            regions=part.arena_regions(stack_bytes),
+            command=command,
         )
         self.firmware = self._build(part, trace=False)
         self._machine = Machine(part, self.firmware.image)
@@ -60,7 +70,7 @@ class McuProgram(Closing):
         )
 
     def _build(self, part: Part, trace: bool) -> Firmware:
-        sources = {name: data for name, data in self.files.items() if name != "report.json"}
+        sources = {name: data for name, data in self.files.items() if name.endswith((".c", ".h"))}
         return build_firmware(
             {**sources, "firmware_main.c": main_source(self._graph.name)},
             part,
@@ -102,7 +112,8 @@ class McuProgram(Closing):
 class McuTarget:
     """`part`, emulated, with `stack_bytes` kept free for the stack; `optimization` as in -O2.
 
-    `command` goes into the generated library's provenance.
+    `mode` is that of the memory plan, None for the quickest that fits; `command` goes into the
+    generated library's provenance.
     """
 
     def __init__(
@@ -111,15 +122,18 @@ class McuTarget:
         *,
         stack_bytes: int = STACK_BYTES,
         optimization: str = "-O2",
+        mode: str | None = None,
         command: str = "",
     ) -> None:
         self.part, self.name = part, part.name
         self._stack_bytes, self._optimization = stack_bytes, optimization
-        self._command = command
+        self._mode, self._command = mode, command
 
     def load(self, graph: Graph) -> McuProgram:
         """Compiles and links `graph`; FitError if it exceeds the part's flash or RAM."""
-        return McuProgram(graph, self.part, self._stack_bytes, self._optimization, self._command)
+        return McuProgram(
+            graph, self.part, self._stack_bytes, self._optimization, self._mode, self._command
+        )
 
 
 def memory_use(image: Image, stack_bytes: int) -> MemoryUse:
@@ -127,6 +141,11 @@ def memory_use(image: Image, stack_bytes: int) -> MemoryUse:
     marks = image.marks
     data = marks["etn_data_end"] - marks["etn_data_start"]
     flash_end = marks["etn_data_load"] + data
+    others = sum(
+        marks[f"etn_ram_{number}_end"] - start
+        for number in range(1, len(marks))
+        if (start := marks.get(f"etn_ram_{number}_start")) is not None
+    )
     objects = [s for s in image.symbols if not s.is_function and s.address < flash_end]
     weights = sum(s.size for s in objects if s.name.endswith("_weight"))
     constants = sum(s.size for s in objects if s.name != "vectors") - weights + data
@@ -134,7 +153,7 @@ def memory_use(image: Image, stack_bytes: int) -> MemoryUse:
         weights=weights,
         constants=constants,
         code=image.flash_bytes - weights - constants,
-        variables=marks["etn_bss_end"] - marks["etn_data_start"],
+        variables=marks["etn_bss_end"] - marks["etn_data_start"] + others,
         stack=stack_bytes,
         stack_reserved=marks["etn_stack_top"] - marks["etn_stack_bottom"],
     )

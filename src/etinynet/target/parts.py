@@ -10,6 +10,9 @@ __all__ = ["PARTS", "Part", "Region", "get_part"]
 
 _CPUS = ("cortex_m4", "cortex_m7")
 
+#: Kept free for the firmware's own variables, of which there are few.
+_VARIABLES = 64
+
 
 @dataclass(frozen=True)
 class Region:
@@ -37,7 +40,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Part:
-    """A microcontroller: `cpu` as the compiler names it; the program uses `rams[0]` alone."""
+    """A microcontroller: `cpu` as the compiler names it; `rams` in the order programs fill them."""
 
     name: str
     cpu: str
@@ -54,8 +57,13 @@ class Part:
 
     @property
     def ram(self) -> Region:
-        """The region that holds stack, variables and arena."""
+        """The region that holds stack, variables and, if it can, the arena."""
         return self.rams[0]
+
+    def arena_regions(self, stack_bytes: int) -> tuple[int, ...]:
+        """Bytes of each of `rams` that an arena can have beside the stack and variables."""
+        first, *others = (ram.length for ram in self.rams)
+        return first - stack_bytes - _VARIABLES, *others
 
 
 _KIB = 1024

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.backend.c import decode_rows
+from etinynet.backend.c import pieces, store_rows
 from etinynet.errors import MismatchError
 from etinynet.graph.ir import Graph
 
@@ -17,13 +17,9 @@ __all__ = ["Trace", "row_bytes"]
 
 
 def row_bytes(graph: Graph, files: Mapping[str, bytes]) -> list[int]:
-    """Bytes that one output row of each operator has in memory, in order of `graph.ops`."""
-    layouts = [_layouts(files)[op.output] for op in graph.ops]
-    return [
-        # the caller's array of scores ends with the last of them
-        2 * layout["shape"][2] if layout["place"] == "scores" else layout["row_bytes"]
-        for layout in layouts
-    ]
+    """Bytes that one output row, or piece of it, of each operator has in memory, in their order."""
+    layouts = _layouts(files)
+    return [layouts[op.output]["row_bytes"] for op in graph.ops]
 
 
 class Trace:
@@ -38,14 +34,13 @@ class Trace:
             self._tensors[op.output] = np.zeros(
                 tensor.shape, np.int8 if tensor.bits <= 8 else np.int16
             )
-            self._seen[op.output] = np.zeros(tensor.shape[0], np.int64)
+            parts = tensor.shape[0] * pieces(self._layouts[op.output])
+            self._seen[op.output] = np.zeros(parts, np.int64)
 
     def add(self, op: int, row: int, rows: int, data: bytes) -> None:
         """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory."""
         name = self._graph.ops[op].output
-        layout = self._layouts[name]
-        values = decode_rows(layout, rows, data.ljust(rows * layout["row_bytes"], b"\0"))
-        self._tensors[name][row : row + rows] = values
+        store_rows(self._layouts[name], row, rows, data, self._tensors[name])
         self._seen[name][row : row + rows] += 1
 
     def tensors(self) -> dict[str, NDArray[Any]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from etinynet.artefact import provenance
-from etinynet.backend.c.constants import Array, OpConstants, constants_of, identifier
+from etinynet.backend.c.constants import Array, OpConstants, constants_of
+from etinynet.backend.c.drawing import memory_svg
 from etinynet.backend.c.fit import check_fit
 from etinynet.backend.c.layout import Layout
-from etinynet.backend.c.place import ALIGNMENT
 from etinynet.backend.c.plan import Plan, make_plan
 from etinynet.backend.c.report import report_bytes
+from etinynet.backend.c.rows import STRIP_PIXELS
+from etinynet.backend.c.tables import ARENA_ALIGNMENT, plan_table, tables
 from etinynet.errors import ToolError, UnsupportedError
 from etinynet.graph.check import check
 from etinynet.graph.io import graph_digest
@@ -72,6 +75,32 @@ def _rule(op: Op, bits: int, values: OpConstants, shift: str) -> str:
     return f"{{{shift or rule.shift}, {bits}, " + ", ".join(str(int(flag)) for flag in flags) + "}"
 
 
+def _row_stride(graph: Graph, plan: Plan, index: int) -> int:
+    """Elements from row to row of the input as the kernel sees it."""
+    source = graph.tensors[graph.ops[index].input]
+    layout = plan.layouts[source.name]
+    if plan.choice.gathers(graph, index):
+        return source.shape[1] * source.shape[2]
+    return layout.row_bytes // layout.element_bytes
+
+
+def _form(graph: Graph, plan: Plan, index: int) -> dict[str, object]:
+    """How the kernel works: whole rows, or strips after or before another operator, or gathered."""
+    op = graph.ops[index]
+    width = graph.tensors[op.output].shape[1]
+    strip = {"pixels": "call->pixels", "first": "call->first", "most": STRIP_PIXELS}
+    if index in plan.choice.strips:
+        return strip | {"form": "after"}
+    if index in plan.choice.strips.values():
+        return strip | {"form": "before"}
+    form = "whole"
+    if plan.choice.tight and op.kind == "depthwise":
+        form = "tight"
+    elif plan.choice.gathers(graph, index):
+        form = "gather"
+    return {"form": form, "pixels": width, "first": 0, "most": width}
+
+
 def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shift: str = "") -> str:
     """C statements calling the kernel of `op`; equal text means that operators can share it.
 
@@ -88,7 +117,7 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
         residual="" if shortcut is None else _view(shortcut, "call->residual"),
         rule=_rule(op, result.bits, values, shift),
         line_stride=layout.line_stride,
-        in_row_stride=layout.row_bytes // layout.element_bytes,
+        in_row_stride=_row_stride(graph, plan, index),
         height_in=source.shape[0],
         width_in=source.shape[1],
         channels_in=source.shape[2],
@@ -99,7 +128,8 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
         padding=op.padding,
         zero_point=source.zero_point,
         weight_bits=8 if op.weight_bits > 4 else 4,
-        rows=1 if plan.steps[index].rows == 1 else "call->rows",
+        rows=1 if plan.steps[index].rows <= 1 else "call->rows",
+        **_form(graph, plan, index),
     ).rstrip("\n")
 
 
@@ -122,10 +152,6 @@ def _kernel_bodies(graph: Graph, plan: Plan, constants: list[OpConstants]) -> li
     return bodies
 
 
-def _shape(shape: tuple[int, int, int]) -> str:
-    return "x".join(str(side) for side in shape)
-
-
 def _kernels(
     graph: Graph, plan: Plan, constants: list[OpConstants]
 ) -> tuple[list[_Kernel], list[str]]:
@@ -139,107 +165,6 @@ def _kernels(
             symbol = f"kernel_{len(kernels)}_{op.kind}"
             kernels[body] = _Kernel(symbol, f"For {', '.join(names)}.", body, users[body])
     return list(kernels.values()), [kernels[body].symbol for body in bodies]
-
-
-def _operators(
-    graph: Graph, plan: Plan, constants: list[OpConstants], kernels: list[str]
-) -> list[dict[str, Any]]:
-    numbers = {name: number for number, name in enumerate(graph.tensors)}
-    rows = []
-    for op, step, values, kernel in zip(graph.ops, plan.steps, constants, kernels, strict=True):
-        source, result = graph.tensors[op.input].shape, graph.tensors[op.output].shape
-        added = f" + {op.residual}" if op.residual else ""
-        rows.append(
-            {
-                "name": op.name,
-                "symbol": f"op_{step.index}_{op.kind}",
-                "comment": f"{op.name}: {_shape(source)} -> {_shape(result)}{added}",
-                "kernel": kernel,
-                "weight": values.weight,
-                "bias": values.bias,
-                "multiplier": values.multiplier,
-                "offset": values.offset,
-                "residual_multiplier": values.residual_multiplier,
-                "shift": 0 if op.requantization is None else op.requantization.shift,
-                "scratch": plan.scratch.get(step.index, 0),
-                "pad": plan.pads.get(step.index, 0),
-                "input": numbers[op.input],
-                "output": numbers[op.output],
-                "residual": -1 if op.residual is None else numbers[op.residual],
-                "last": step.last,
-                "rows_needed": step.kernel,
-                "rows": step.rows,
-                "window": op.kernel,
-                "stride": step.stride,
-                "padding": step.padding,
-                "barrier": int(step.barrier),
-            }
-        )
-    return rows
-
-
-def _tensors(graph: Graph, plan: Plan) -> list[dict[str, Any]]:
-    rows = []
-    for name, tensor in graph.tensors.items():
-        layout, ring = plan.layouts[name], plan.rings.get(name)
-        rows.append(
-            {
-                "name": name,
-                "offset": ring.offset if ring else 0,
-                "row_bytes": layout.row_bytes,
-                "height": tensor.shape[0],
-                "ring": ring.rows if ring else tensor.shape[0],
-                "phase": ring.phase if ring else 0,
-                "fill": layout.fill,
-                "start": layout.pad * layout.element_bytes,
-            }
-        )
-    return rows
-
-
-def _checks(graph: Graph, plan: Plan) -> list[dict[str, str]]:
-    """Static assertions: every buffer ends inside the arena and holds what kernels write to it."""
-    arena = f"{graph.name.upper()}_ARENA_BYTES"
-    checks = []
-    for number, (name, tensor) in enumerate(graph.tensors.items()):
-        _, width, channels = tensor.shape
-        layout, ring = plan.layouts[name], plan.rings.get(name)
-        if layout.order == "hwc":
-            row = f"{width} * {channels} * {layout.element_bytes} <= {layout.row_bytes}"
-        else:
-            row = (
-                f"{width} + {layout.pad} <= {layout.line_stride} && "
-                f"{channels} * {layout.line_stride} + {4 * layout.pad} <= {layout.row_bytes}"
-            )
-        checks.append({"name": f"row_{number}_{identifier(name)}", "condition": row})
-        if ring:
-            fits = f"{ring.offset} + {ring.rows} * {layout.row_bytes} <= {arena}"
-            checks.append({"name": f"ring_{number}_{identifier(name)}", "condition": fits})
-    for index, offset in plan.scratch.items():
-        fits = f"{offset} + {plan.scratch_bytes[index]} <= {arena}"
-        checks.append({"name": f"scratch_{index}", "condition": fits})
-        op = graph.ops[index]
-        depth = graph.tensors[op.input].shape[2]
-        need = f"4 * (({depth} + 3) / 4 * 4)"
-        if op.kind == "conv2d":
-            need = f"ETN_CONV2D_SCRATCH({op.kernel}, {depth})"
-        enough = f"{need} <= {plan.scratch_bytes[index]}"
-        checks.append({"name": f"scratch_size_{index}", "condition": enough})
-    for index, offset in plan.pads.items():
-        row_bytes = plan.layouts[graph.ops[index].input].row_bytes
-        fits = f"{offset} + {row_bytes} <= {arena}"
-        checks.append({"name": f"pad_{index}", "condition": fits})
-    return checks
-
-
-def _plan_table(graph: Graph, plan: Plan) -> str:
-    lines = [" *   offset       rows x bytes   life          tensor"]
-    for name, ring in sorted(plan.rings.items(), key=lambda pair: pair[1].first):
-        size = f"{ring.rows} x {plan.layouts[name].row_bytes}"
-        life = f"{ring.first}..{ring.last}"
-        shape = _shape(graph.tensors[name].shape)
-        lines.append(f" * {ring.offset:8d} {size:>18s}   {life:13s} {name} {shape}")
-    return "\n".join(lines)
 
 
 def _origin(graph: Graph, command: str) -> str:
@@ -278,21 +203,18 @@ def _sources(
         "upper": graph.name.upper(),
         "origin": _origin(graph, command),
         "plan": plan,
-        "plan_table": _plan_table(graph, plan),
+        "plan_table": plan_table(graph, plan),
         "arrays": arrays,
-        "alignment": ALIGNMENT,
+        "alignment": ARENA_ALIGNMENT,
         "input": graph.tensors[graph.input],
         "input_index": list(graph.tensors).index(graph.input),
         "input_bytes": shape[1] * shape[2],
         "input_words": plan.layouts[graph.input].row_bytes // 4,
         "scores": graph.tensors[graph.output].shape[2],
-        "tensors": _tensors(graph, plan),
-        "ops": _operators(graph, plan, constants, kernel_of),
         "kernels": kernels,
-        "checks": _checks(graph, plan),
-        "window": max(op.kernel for op in graph.ops),
         "headers": ["etn_schedule.h", *sorted({f"etn_{op.kind}.h" for op in graph.ops})],
         "start": plan.start,
+        **tables(graph, plan, constants, kernel_of),
     }
     files = {
         f"{graph.name}.h": "library.h.jinja",
@@ -306,23 +228,26 @@ def _sources(
 def compile_graph(
     graph: Graph,
     *,
+    mode: str | None = None,
     flash_bytes: int | None = None,
-    ram_bytes: int | None = None,
+    regions: Sequence[int] = (),
     command: str = "",
 ) -> dict[str, bytes]:
-    """Files of the C library of `graph`, by name: sources, internal headers and report.json.
+    """Files of the C library of `graph`, by name: sources, internal headers, report.json and
+    memory.svg, the picture of the plan.
 
-    The same graph and `command` give the same bytes. `flash_bytes` and `ram_bytes` are those of
-    the part: FitError if constants or arena alone exceed them. Raises GraphError if the graph is
-    not legal, UnsupportedError where the backend lacks a kernel or layout, ToolError without
-    jinja2.
+    The same arguments give the same bytes. `mode` and `regions` (of RAM, for the arena) as for
+    `make_plan`; `flash_bytes` of the part: FitError if constants or arena alone exceed them. Raises
+    GraphError if the graph is not legal, UnsupportedError where the backend lacks a kernel or
+    layout, ConfigError for an unknown mode, ToolError without jinja2.
     """
     check(graph)
     _check_name(graph.name)
-    plan = make_plan(graph)
+    plan = make_plan(graph, mode, regions)
     arrays, constants = constants_of(graph)
-    check_fit(graph, plan, arrays, flash_bytes=flash_bytes, ram_bytes=ram_bytes)
+    check_fit(graph, plan, arrays, flash_bytes=flash_bytes, regions=regions)
     files = _sources(graph, plan, arrays, constants, command)
     files |= _kernel_headers()
     files["report.json"] = report_bytes(graph, plan, arrays, constants, command)
+    files["memory.svg"] = memory_svg(graph, plan)
     return files

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from etinynet.backend.c.constants import Array
 from etinynet.backend.c.plan import Plan
 from etinynet.errors import FitError
@@ -16,26 +18,25 @@ def check_fit(
     arrays: list[Array],
     *,
     flash_bytes: int | None,
-    ram_bytes: int | None,
+    regions: Sequence[int],
 ) -> None:
-    """Raises FitError with all sizes if constants or arena exceed the part; None: not checked.
+    """Raises FitError with all sizes if constants or arena exceed the part.
 
-    Code, stack and vectors come on top; after linking the exact sizes are checked again.
+    `flash_bytes` None, or no `regions` of RAM: not checked. Code, stack and vectors come on top;
+    after linking the exact sizes are checked again.
     """
     constants = sum(array.bytes for array in arrays)
-    scores = 2 * graph.tensors[graph.output].shape[2]
-    ram = plan.arena_bytes + scores
     sizes = (
-        f"weights and constants {constants} bytes of flash, "
-        f"arena {plan.arena_bytes} + scores {scores} = {ram} bytes of RAM, code not counted"
+        f"weights and constants {constants} bytes of flash, code not counted; "
+        f"arena {plan.arena_bytes} bytes of RAM by plan {plan.mode!r}"
     )
     if flash_bytes is not None and constants > flash_bytes:
         raise FitError(
             f"{graph.name}: weights and constants take {constants} bytes, "
             f"the part's flash has {flash_bytes} ({sizes})"
         )
-    if ram_bytes is not None and ram > ram_bytes:
+    if regions and plan.arena_bytes > sum(plan.regions):
         raise FitError(
-            f"{graph.name}: arena and scores take {ram} bytes, "
-            f"the part's RAM has {ram_bytes} ({sizes})"
+            f"{graph.name}: the arena takes {plan.arena_bytes} bytes, "
+            f"the part's RAM has {' + '.join(map(str, regions))} for it ({sizes})"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from etinynet.backend.c.place import ALIGNMENT
+from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
 from etinynet.graph.ir import Graph, Op, Tensor
 
@@ -15,11 +17,12 @@ _POOLS = ("max_pool", "global_avg_pool")
 
 @dataclass(frozen=True)
 class Layout:
-    """One row of a tensor. Strides count elements of `element_bytes` bytes, `row_bytes` bytes.
+    """One row of a tensor. Strides count elements of `element_bytes` bytes, `row_bytes` bytes, a
+    multiple of `ALIGNMENT` so that each row has a place.
 
     Element (pixel x, channel c) of a row is element `pad + x * pixel_stride + c * channel_stride`.
-    `order` is "hwc" (pixels outside channels) or "hcw" (one line of `channel_stride` bytes for each
-    channel). A padded row (`pad` > 0) holds `fill`, the zero point, in every other byte.
+    `order` is "hwc" (pixels outside channels) or "hcw" (one line of `channel_stride` elements for
+    each channel). A padded row (`pad` > 0) holds `fill`, the zero point, in every other byte.
     """
 
     order: str
@@ -42,20 +45,27 @@ def _round_up(value: int, unit: int) -> int:
 
 def _hwc(tensor: Tensor, element_bytes: int) -> Layout:
     _, width, channels = tensor.shape
-    row = _round_up(width * channels * element_bytes, 4)
+    row = _round_up(width * channels * element_bytes, ALIGNMENT)
     return Layout("hwc", element_bytes, channels, 1, 0, row, tensor.zero_point)
 
 
 def _hcw(tensor: Tensor, pad: int) -> Layout:
     _, width, channels = tensor.shape
     line = _round_up(width + pad, 4)
-    return Layout("hcw", 1, 1, line, pad, channels * line + 4 * pad, tensor.zero_point)
+    row = _round_up(channels * line + 4 * pad, ALIGNMENT)
+    return Layout("hcw", 1, 1, line, pad, row, tensor.zero_point)
 
 
-def _wanted(op: Op, tensor: Tensor) -> Layout:
+def _tight(tensor: Tensor, element_bytes: int) -> Layout:
+    _, width, channels = tensor.shape
+    row = _round_up(width * channels * element_bytes, ALIGNMENT)
+    return Layout("hcw", element_bytes, 1, width, 0, row, tensor.zero_point)
+
+
+def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
     """The layout in which `op` reads its input."""
     if op.kind in _WIDE_KINDS:
-        return _hwc(tensor, 2)
+        return _tight(tensor, 2) if gathers else _hwc(tensor, 2)
     if tensor.bits > 8:
         raise UnsupportedError(
             f"operator {op.name!r}: {op.kind} reads {tensor.name!r} of {tensor.bits} bits, "
@@ -69,15 +79,18 @@ def _wanted(op: Op, tensor: Tensor) -> Layout:
                 f"operator {op.name!r}: depthwise has {seen}, "
                 "the C backend does kernel 3, stride 1 or 2, padding 1"
             )
-        return _hcw(tensor, op.padding)
+        return _tight(tensor, 1) if tight else _hcw(tensor, op.padding)
     return _hcw(tensor, 0) if op.kind in _POOLS else _hwc(tensor, 1)
 
 
-def _choose(graph: Graph, name: str, made: dict[str, Layout]) -> Layout:
+def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) -> Layout:
     """Layout of tensor `name`; `made` holds those of all tensors made after it."""
     tensor = graph.tensors[name]
-    readers = [op for op in graph.ops if op.input == name]
-    wanted = [_wanted(op, tensor) for op in readers]
+    numbered = [(index, op) for index, op in enumerate(graph.ops) if op.input == name]
+    readers = [op for _, op in numbered]
+    wanted = [
+        _wanted(op, tensor, choice.tight, choice.gathers(graph, index)) for index, op in numbered
+    ]
     if name == graph.output:
         # The caller's array: it has no spare bytes at the end.
         wanted.append(replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2]))
@@ -104,14 +117,14 @@ def _check_shortcuts(graph: Graph, found: dict[str, Layout]) -> None:
             )
 
 
-def layouts(graph: Graph) -> dict[str, Layout]:
+def layouts(graph: Graph, choice: Choice) -> dict[str, Layout]:
     """Layout of every tensor by name.
 
     Raises UnsupportedError naming tensor or operator where readers disagree or a kernel is missing.
     """
     found: dict[str, Layout] = {}
     for op in reversed(graph.ops):
-        found[op.output] = _choose(graph, op.output, found)
-    found[graph.input] = _choose(graph, graph.input, found)
+        found[op.output] = _choose(graph, op.output, found, choice)
+    found[graph.input] = _choose(graph, graph.input, found, choice)
     _check_shortcuts(graph, found)
     return found

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 
 from etinynet.graph.ir import Graph, Op
 
-__all__ = ["pack_weight", "scratch_bytes", "weight_c_type"]
+__all__ = [
+    "gather_bytes",
+    "pack_weight",
+    "scratch_bytes",
+    "tight_bytes",
+    "tight_span",
+    "weight_c_type",
+]
 
 PackedWeight = NDArray[np.uint32] | NDArray[np.int8] | NDArray[np.uint8]
 
@@ -86,3 +93,23 @@ def scratch_bytes(op: Op, graph: Graph) -> int:
         depth = op.kernel * op.kernel * graph.tensors[op.input].shape[2]
         return 4 * _round_up(depth, 4) + 2 * _CONV2D_PIXELS * _round_up(depth, 2)
     return 0
+
+
+def gather_bytes(op: Op, graph: Graph, rows: int) -> int:
+    """Bytes of the pixels of `rows` input rows of a pointwise `op`, as it gathers them."""
+    _, width, channels = graph.tensors[op.input].shape
+    return _round_up(2 * rows * width * channels, 4)
+
+
+def tight_span(op: Op, graph: Graph, most: int) -> int:
+    """Columns that a depthwise `op` on rows without padding copies for up to `most` outputs."""
+    if most < graph.tensors[op.output].shape[1]:
+        return _round_up(op.stride * most + 2, 4)
+    return graph.tensors[op.input].shape[1]
+
+
+def tight_bytes(op: Op, graph: Graph, most: int) -> int:
+    """Scratch of that kernel: three lines, and a byte a channel where that is not the whole row."""
+    _, width, channels = graph.tensors[op.output].shape
+    column = _round_up(channels, 4) if most < width else 0
+    return 3 * _round_up(tight_span(op, graph, most) + 8, 4) + column

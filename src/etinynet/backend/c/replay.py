@@ -1,7 +1,7 @@
 """The finished plan run on an arena of marks: no row is lost before it is read.
 
 Written apart from the planner: it looks for the next call among all operators and takes windows
-from the graph, so that a mistake in the planner's lives, rings or offsets shows here.
+from the graph, so that a mistake in the planner's lives, places or offsets shows here.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ def _fail(what: str) -> NoReturn:
 class _Arena:
     """Every word of the arena knows the buffer and row written there last."""
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.owner = np.full(plan.arena_bytes // _WORD, -1, np.int64)
         self.marks: dict[tuple[str, int], int] = {}
-        self.output = graph.output
+        self.ends = np.cumsum(plan.regions or (plan.arena_bytes,)).tolist()
 
     def _words(self, offset: int, size: int, what: str) -> slice:
-        if offset < 0 or offset % _WORD or offset + size > self.plan.arena_bytes:
+        end = offset + size
+        if offset < 0 or offset % _WORD or end > self.plan.arena_bytes:
             _fail(f"{what} at {offset}, {size} bytes, leaves the arena of {self.plan.arena_bytes}")
-        return slice(offset // _WORD, -(-(offset + size) // _WORD))
+        if any(offset < border < end for border in self.ends):
+            _fail(f"{what} at {offset}, {size} bytes, lies across the end of a region")
+        return slice(offset // _WORD, -(-end // _WORD))
 
-    def _row(self, name: str, row: int) -> slice:
-        ring, layout = self.plan.rings[name], self.plan.layouts[name]
-        offset = ring.offset + (row + ring.phase) % ring.rows * layout.row_bytes
-        return self._words(offset, layout.row_bytes, f"row {row} of {name!r}")
+    def row(self, name: str, row: int) -> slice:
+        size = self.plan.layouts[name].row_bytes
+        return self._words(self.plan.places[name][row], size, f"row {row} of {name!r}")
 
     def write(self, name: str, row: int) -> None:
-        if name != self.output:
-            mark = self.marks.setdefault((name, row), len(self.marks))
-            self.owner[self._row(name, row)] = mark
+        mark = self.marks.setdefault((name, row), len(self.marks))
+        self.owner[self.row(name, row)] = mark
 
     def take(self, offset: int, size: int, what: str) -> None:
         self.owner[self._words(offset, size, what)] = -2
@@ -56,14 +57,13 @@ class _Arena:
         mark = self.marks.get((name, row))
         if mark is None:
             _fail(f"{reader} reads row {row} of {name!r} before it is made")
-        if not np.all(self.owner[self._row(name, row)] == mark):
+        if not np.all(self.owner[self.row(name, row)] == mark):
             _fail(f"{reader} reads row {row} of {name!r} after it was overwritten")
 
     def check_together(self, name: str, row: int, rows: int, reader: str) -> None:
-        if name == self.output:
-            return
-        ring = self.plan.rings[name]
-        if (row + ring.phase) % ring.rows + rows > ring.rows:
+        size = self.plan.layouts[name].row_bytes
+        places = self.plan.places[name][row : row + rows]
+        if any(place != places[0] + number * size for number, place in enumerate(places)):
             _fail(f"{reader}: rows {row} to {row + rows - 1} of {name!r} do not lie together")
 
 
@@ -76,57 +76,110 @@ def _rows_read(graph: Graph, op: Op, row: int, rows: int) -> range:
     return range(max(first, 0), min(end, height))
 
 
+def _source(graph: Graph, plan: Plan, index: int) -> Op:
+    """The operator whose input the call reads: the one before, if both work in strips."""
+    return graph.ops[plan.choice.strips.get(index, index)]
+
+
 def _next_call(graph: Graph, plan: Plan, made: dict[str, int]) -> tuple[int, int] | None:
     """The last operator that can work, and how many rows it makes."""
+    handed = set(plan.choice.strips.values())
     for index in reversed(range(len(graph.ops))):
         op, step = graph.ops[index], plan.steps[index]
         row = made[op.output]
         rows = min(step.rows, graph.tensors[op.output].shape[0] - row)
-        if rows == 0:
+        if rows == 0 or index in handed:
             continue
-        needed = _rows_read(graph, op, row, rows).stop
+        source = _source(graph, plan, index)
+        needed = _rows_read(graph, source, row, rows).stop
         if step.barrier:
-            needed = graph.tensors[op.input].shape[0]
-        if made[op.input] < needed:
+            needed = graph.tensors[source.input].shape[0]
+        if made[source.input] < needed:
             continue
         if op.residual is None or made[op.residual] >= row + rows:
             return index, rows
     return None
 
 
+def _spared(graph: Graph, plan: Plan, index: int, row: int) -> list[tuple[str, int]]:
+    """Rows the kernel has read by the time it writes the same bytes of the row it makes."""
+    op, source = graph.ops[index], _source(graph, plan, index)
+    if not plan.choice.tight:
+        return []
+    top = row * source.stride - source.padding
+    if op.kind == "depthwise":
+        own = row if op.residual == op.input else -1
+        return [(op.input, other) for other in range(top, top + op.kernel) if other != own]
+    if op.kind != "pointwise":
+        return []
+    found = []
+    if source is not op and source.stride == 1:
+        found.append((source.input, top))
+    if op.residual is not None and op.residual != source.input:
+        found.append((op.residual, row))
+    return found
+
+
+def _in_place(plan: Plan, one: str, other: str) -> bool:
+    """Whether the lines of both tensors have equal bytes, so that line lies on line."""
+    a, b = plan.layouts[one], plan.layouts[other]
+    lines = a.channel_stride * a.element_bytes, b.channel_stride * b.element_bytes
+    return a.order == b.order == "hcw" and a.pad == b.pad == 0 and lines[0] == lines[1]
+
+
 def _call(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: int) -> None:
-    op = graph.ops[index]
+    op, source = graph.ops[index], _source(graph, plan, index)
     reader = f"operator {op.name!r}"
-    read = [(op.input, source) for source in _rows_read(graph, op, row, rows)]
+    gathers = plan.choice.gathers(graph, index)
+    inputs = [(source.input, number) for number in _rows_read(graph, source, row, rows)]
+    read = list(inputs)
     if op.residual is not None:
-        read += [(op.residual, source) for source in range(row, row + rows)]
+        read += [(op.residual, number) for number in range(row, row + rows)]
         arena.check_together(op.residual, row, rows, reader)
-    for name, source in read:
-        arena.check(name, source, reader)
-    if op.kind in ("pointwise", "dense", "global_avg_pool"):
-        arena.check_together(op.input, read[0][1], len(_rows_read(graph, op, row, rows)), reader)
+    for name, number in read:
+        arena.check(name, number, reader)
+    if source.kind in ("pointwise", "dense", "global_avg_pool") and not gathers:
+        arena.check_together(source.input, inputs[0][1], len(inputs), reader)
     arena.check_together(op.output, row, rows, reader)
-    for made in range(row, row + rows):
-        arena.write(op.output, made)
-    first = row * op.stride - op.padding
-    if (
-        first < 0
-        or (row + rows - 1) * op.stride - op.padding + op.kernel
-        > (graph.tensors[op.input].shape[0])
-    ):
-        arena.take(plan.pads[index], plan.layouts[op.input].row_bytes, f"pad row of {op.name!r}")
     if plan.scratch_bytes[index]:
         arena.take(plan.scratch[index], plan.scratch_bytes[index], f"scratch of {op.name!r}")
-    for name, source in read:
-        arena.check(name, source, f"{reader}, having written,")
+    if index in plan.pads:
+        _take_pad(graph, plan, arena, index, row, rows)
+    for name, number in read:
+        arena.check(name, number, f"{reader}, having taken scratch,")
     for made in range(row, row + rows):
-        if op.output != graph.output:
-            arena.check(op.output, made, f"{reader}, having written,")
+        arena.write(op.output, made)
+    spared = _spared(graph, plan, index, row) if rows == 1 else []
+    for name, number in read:
+        if gathers and name == op.input:
+            continue
+        lies_on = arena.row(name, number) == arena.row(op.output, row)
+        if (name, number) in spared and lies_on and _in_place(plan, name, op.output):
+            continue
+        arena.check(name, number, f"{reader}, having written,")
+    for made in range(row, row + rows):
+        arena.check(op.output, made, f"{reader}, having written,")
+    _check_scratch(plan, arena, index, op)
+
+
+def _take_pad(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: int) -> None:
+    op = graph.ops[index]
+    end = (row + rows - 1) * op.stride - op.padding + op.kernel
+    if row * op.stride - op.padding < 0 or end > graph.tensors[op.input].shape[0]:
+        arena.take(plan.pads[index], plan.layouts[op.input].row_bytes, f"pad row of {op.name!r}")
+
+
+def _check_scratch(plan: Plan, arena: _Arena, index: int, op: Op) -> None:
+    if plan.scratch_bytes[index]:
+        first = plan.scratch[index] // _WORD
+        words = arena.owner[first : first + -(-plan.scratch_bytes[index] // _WORD)]
+        if not np.all(words == -2):
+            _fail(f"operator {op.name!r} writes its output over its scratch")
 
 
 def replay(graph: Graph, plan: Plan) -> None:
     """Runs all calls of `plan`. Raises EtinynetError if a row is read that is not there."""
-    arena = _Arena(graph, plan)
+    arena = _Arena(plan)
     made = dict.fromkeys(graph.tensors, 0)
     calls = 0
     for picture_row in range(graph.tensors[graph.input].shape[0]):
@@ -139,8 +192,11 @@ def replay(graph: Graph, plan: Plan) -> None:
             _call(graph, plan, arena, index, made[name], rows)
             made[name] += rows
             calls += 1
-    unfinished = [name for name, rows in made.items() if rows < graph.tensors[name].shape[0]]
-    if unfinished:
-        _fail(f"tensor {unfinished[0]!r} is never completed")
+    handed = {graph.ops[index].output for index in plan.choice.strips.values()}
+    for name, rows in made.items():
+        if rows < graph.tensors[name].shape[0] and name not in handed:
+            _fail(f"tensor {name!r} is never completed")
     if calls != plan.events:
         _fail(f"{calls} calls are made, {plan.events} were planned")
+    for row in range(graph.tensors[graph.output].shape[0]):
+        arena.check(graph.output, row, "the caller")

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from etinynet.artefact import provenance
 from etinynet.backend.c.constants import Array, OpConstants
 from etinynet.backend.c.plan import Plan
+from etinynet.backend.c.rows import STRIP_PIXELS
+from etinynet.backend.c.tables import most_rows
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
 
-__all__ = ["decode_rows", "macs", "report_bytes"]
+__all__ = ["decode_rows", "macs", "pieces", "report_bytes", "store_rows"]
 
 
 def macs(graph: Graph, op: Op) -> int:
@@ -26,7 +28,7 @@ def macs(graph: Graph, op: Op) -> int:
 
 
 def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
-    tensor, layout, ring = graph.tensors[name], plan.layouts[name], plan.rings.get(name)
+    tensor, layout = graph.tensors[name], plan.layouts[name]
     entry: dict[str, Any] = {
         "name": name,
         "shape": list(tensor.shape),
@@ -38,14 +40,16 @@ def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
         "pad": layout.pad,
         "row_bytes": layout.row_bytes,
     }
-    if ring is None:
-        return entry | {"place": "scores"}
+    strip = plan.strip_pixels(graph, name)
+    if strip:
+        strip_bytes = strip * layout.pixel_stride * layout.element_bytes
+        return entry | {"strip_pixels": strip, "row_bytes": strip_bytes}
+    spans = plan.spans[name]
     return entry | {
-        "place": "arena",
-        "offset": ring.offset,
-        "ring_rows": ring.rows,
-        "phase": ring.phase,
-        "life": [ring.first, ring.last],
+        "strip_pixels": 0,
+        "offsets": list(plan.places[name]),
+        "most_rows": most_rows(plan, name),
+        "life": [min(first for first, _ in spans) // 2, max(last for _, last in spans) // 2],
     }
 
 
@@ -64,6 +68,7 @@ def _operator(graph: Graph, plan: Plan, index: int, values: OpConstants) -> dict
         "scratch_bytes": plan.scratch_bytes[index],
         "step_rows": step.rows,
         "barrier": step.barrier,
+        "strip_pixels": STRIP_PIXELS if step.before >= 0 else 0,
     }
 
 
@@ -79,7 +84,9 @@ def report_bytes(
         "graph_sha256": graph_digest(graph),
         "name": graph.name,
         "planned": {
+            "mode": plan.mode,
             "arena_bytes": plan.arena_bytes,
+            "region_bytes": list(plan.region_bytes),
             "arena_lower_bound": plan.peak_bytes,
             "scores_bytes": 2 * graph.tensors[graph.output].shape[2],
             "weight_bytes": weights,
@@ -93,15 +100,23 @@ def report_bytes(
     return (json.dumps(report, indent=2) + "\n").encode()
 
 
+def pieces(tensor: dict[str, Any]) -> int:
+    """Pieces in which a row of `tensor`, an entry of "tensors", is handed to etn_trace."""
+    strip: int = tensor["strip_pixels"]
+    return -(-tensor["shape"][1] // strip) if strip else 1
+
+
 def decode_rows(
     tensor: dict[str, Any], rows: int, data: bytes
 ) -> NDArray[np.int8] | NDArray[np.int16]:
     """Values (rows, width, channels) in the memory `data` of `rows` rows handed to etn_trace.
 
-    `tensor` is an entry of "tensors" of report.json; `data` has rows * row_bytes bytes. The result
-    is int8 for tensors of up to 8 bits, else int16, as in the reference executor.
+    `tensor` is an entry of "tensors" of report.json; `data` has rows * row_bytes bytes. For a
+    tensor in strips, `rows` counts pieces of rows, and the width is that of a strip. The result is
+    int8 for tensors of up to 8 bits, else int16, as in the reference executor.
     """
     _, width, channels = tensor["shape"]
+    width = tensor["strip_pixels"] or width
     element = tensor["element_bytes"]
     flat = np.frombuffer(data, "<i2" if element == 2 else "i1")
     lines = flat.reshape(rows, tensor["row_bytes"] // element)
@@ -112,3 +127,18 @@ def decode_rows(
     )
     values = lines[:, places]
     return values.astype(np.int8) if tensor["bits"] <= 8 else values.astype(np.int16)
+
+
+def store_rows(
+    tensor: dict[str, Any], row: int, rows: int, data: bytes, into: NDArray[Any]
+) -> None:
+    """Decodes what etn_trace was handed and writes it to its place in `into` (height, width,
+    channels); arguments as for `decode_rows`, `row` the first row or piece."""
+    values = decode_rows(tensor, rows, data)
+    strip = tensor["strip_pixels"]
+    if not strip:
+        into[row : row + rows] = values
+        return
+    line, piece = divmod(row, pieces(tensor))
+    part = into[line, piece * strip : (piece + 1) * strip]
+    part[:] = values[0, : len(part)]

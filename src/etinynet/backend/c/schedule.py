@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from etinynet.graph.ir import Graph, Op
 
-__all__ = [
-    "Event",
-    "Life",
-    "Step",
-    "first_position",
-    "lives",
-    "make_steps",
-    "simulate",
-    "smallest_ring",
-    "window",
-]
+__all__ = ["Choice", "Event", "Step", "first_position", "make_steps", "simulate", "window"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the planner may choose of the order of work.
+
+    `rows`: rows a call where it is not 1. `barriers`: operators that wait for their complete input.
+    `strips`: pointwise operators (by index; the value is the depthwise operator before them) that
+    are made together with it, a few pixels of a row at a time. `tight`: rows without padding
+    columns, so that a row can take the place of one it is made of.
+    """
+
+    tight: bool
+    rows: dict[int, int]
+    barriers: frozenset[int] = frozenset()
+    strips: dict[int, int] = field(default_factory=dict)
+
+    def gathers(self, graph: Graph, index: int) -> bool:
+        """Whether operator `index` copies its input rows before it writes."""
+        return self.tight and index in self.barriers and graph.ops[index].kind == "pointwise"
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,9 @@ class Step:
     """When operator `index` may work: it makes `rows` rows a call from a window of its input.
 
     `barrier` makes it wait for its complete input. `last` is the largest index among the readers
-    of its output (its own, if there is none): where the driver looks for work next.
+    of its output (its own, if there is none): where the driver looks for work next. `before` is
+    the depthwise operator whose rows are made in strips within the same call, -1 for none; the
+    window is then that operator's, which itself makes 0 rows a call.
     """
 
     index: int
@@ -40,6 +52,7 @@ class Step:
     rows: int
     barrier: bool
     last: int
+    before: int = -1
 
 
 class Event(NamedTuple):
@@ -50,24 +63,32 @@ class Event(NamedTuple):
     rows: int
 
 
-class Life(NamedTuple):
-    """Events between which one row must stay in memory, both included."""
+def make_steps(graph: Graph, choice: Choice) -> tuple[Step, ...]:
+    """Steps of all operators."""
+    steps = [_make_step(graph, index, op, choice) for index, op in enumerate(graph.ops)]
+    for index, before in choice.strips.items():
+        first = steps[before]
+        steps[index] = replace(
+            steps[index],
+            input=first.input,
+            in_height=first.in_height,
+            kernel=first.kernel,
+            stride=first.stride,
+            padding=first.padding,
+            before=before,
+        )
+        steps[before] = replace(first, rows=0)
+    return tuple(steps)
 
-    first: int
-    last: int
 
-
-def make_steps(graph: Graph, rows: dict[int, int], barriers: frozenset[int]) -> tuple[Step, ...]:
-    """Steps of all operators; `rows` gives the rows a call where it is not 1."""
-    return tuple(
-        _make_step(graph, index, op, rows.get(index, 1), index in barriers)
-        for index, op in enumerate(graph.ops)
-    )
-
-
-def _make_step(graph: Graph, index: int, op: Op, rows: int, barrier: bool) -> Step:
+def _make_step(graph: Graph, index: int, op: Op, choice: Choice) -> Step:
     in_height, out_height = graph.tensors[op.input].shape[0], graph.tensors[op.output].shape[0]
-    readers = [i for i, other in enumerate(graph.ops) if op.output in (other.input, other.residual)]
+    together = {before: after for after, before in choice.strips.items()}
+    readers = [
+        together.get(i, i)
+        for i, other in enumerate(graph.ops)
+        if op.output in (other.input, other.residual)
+    ]
     return Step(
         index=index,
         input=op.input,
@@ -78,8 +99,8 @@ def _make_step(graph: Graph, index: int, op: Op, rows: int, barrier: bool) -> St
         kernel=in_height if op.kind == "global_avg_pool" else op.kernel,
         stride=op.stride,
         padding=op.padding,
-        rows=rows,
-        barrier=barrier,
+        rows=choice.rows.get(index, 1),
+        barrier=index in choice.barriers,
         last=max(readers, default=index),
     )
 
@@ -130,33 +151,3 @@ def simulate(graph: Graph, steps: tuple[Step, ...]) -> list[Event]:
             made[step.output] += rows
             position = step.last
     return events
-
-
-def lives(graph: Graph, steps: tuple[Step, ...], events: list[Event]) -> dict[str, list[Life]]:
-    """Life of each row of each tensor: from the event that writes it to the last that reads it."""
-    first = {name: [0] * tensor.shape[0] for name, tensor in graph.tensors.items()}
-    last = {name: [0] * tensor.shape[0] for name, tensor in graph.tensors.items()}
-    for time, (op, row, rows) in enumerate(events):
-        output = graph.input if op < 0 else steps[op].output
-        for made in range(row, row + rows):
-            first[output][made] = last[output][made] = time
-        if op < 0:
-            continue
-        step = steps[op]
-        for read in range(*window(step, row, rows)):
-            last[step.input][read] = time
-        if step.residual is not None:
-            for read in range(row, row + rows):
-                last[step.residual][read] = time
-    return {
-        name: [Life(*pair) for pair in zip(first[name], last[name], strict=True)] for name in first
-    }
-
-
-def smallest_ring(life: list[Life], unit: int) -> int:
-    """Fewest rows of a ring that never overwrites a row still to be read, a multiple of `unit`."""
-    height = len(life)
-    for ring in range(unit, height, unit):
-        if all(life[row].last < life[row + ring].first for row in range(height - ring)):
-            return ring
-    return height

@@ -44,6 +44,12 @@ ETN_INLINE etn_taps etn_taps_nibbles(const uint8_t *packed)
     return taps;
 }
 
+ETN_INLINE etn_taps etn_taps_of(const etn_constants *constants, int32_t weight_bits, int32_t c)
+{
+    return weight_bits > 4 ? etn_taps_bytes((const int8_t *)constants->weight + 9 * c)
+                           : etn_taps_nibbles((const uint8_t *)constants->weight + 5 * c);
+}
+
 /* Add a row of taps to one output whose pixel 0 is at `x`. */
 ETN_INLINE int32_t etn_taps_add(
     int32_t sum, const int8_t *x, uint32_t outer, uint32_t middle, int32_t top)
@@ -187,20 +193,21 @@ ETN_INLINE void etn_depthwise_line(
     } while (left > 0);
 }
 
-ETN_INLINE void etn_depthwise(
-    const int8_t *const rows[3], int32_t line_stride, const etn_view *out,
-    const etn_view *residual, int32_t width_out, int32_t channels, int32_t stride,
-    int32_t weight_bits, const etn_constants *constants, etn_rule rule)
+/* Copy `bytes` bytes by words; the last word overlaps the one before it. */
+ETN_INLINE void etn_copy_bytes(int8_t *to, const int8_t *from, int32_t bytes)
 {
-    for (int32_t c = 0; c < channels; c++) {
-        const etn_channel channel = etn_channel_of(constants, rule, c);
-        const int8_t *line[3] = {rows[0] + c * line_stride, rows[1] + c * line_stride,
-                                 rows[2] + c * line_stride};
-        const etn_taps taps = weight_bits > 4
-            ? etn_taps_bytes((const int8_t *)constants->weight + 9 * c)
-            : etn_taps_nibbles((const uint8_t *)constants->weight + 5 * c);
-        etn_depthwise_line(
-            line, &taps, &channel, rule, out, residual, width_out, stride, c);
+    int32_t done = 0;
+    for (; done + 4 <= bytes; done += 4) {
+        etn_store_word(to + done, etn_load_word(from + done));
+    }
+    if (bytes >= 4) {
+        if (done < bytes) {
+            etn_store_word(to + bytes - 4, etn_load_word(from + bytes - 4));
+        }
+        return;
+    }
+    for (; done < bytes; done++) {
+        to[done] = from[done];
     }
 }
 

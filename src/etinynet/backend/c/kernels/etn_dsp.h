@@ -19,6 +19,12 @@ ETN_INLINE uint32_t etn_load_word(const void *address)
     return ((const etn_unaligned *)address)->word;
 }
 
+/* One word to any address; a single STR. */
+ETN_INLINE void etn_store_word(void *address, uint32_t word)
+{
+    ((etn_unaligned *)address)->word = word;
+}
+
 /* One word from an address that is a multiple of 4: loads of neighbours can become one LDRD. */
 typedef uint32_t __attribute__((may_alias)) etn_aligned;
 

@@ -3,7 +3,10 @@
  * `in` holds n_rows rows of width pixels of in_channels int16 values, rows in_row_stride elements
  * apart (2-byte aligned is enough). `residual` is a view of int8 values of the same shape as `out`,
  * or NULL. `constants->weight`: matrix of etn_weights.h, depth in_channels.
- * `scratch`: 4-byte aligned, 4 * (in_channels rounded up to 4) bytes.
+ * `scratch`: 4-byte aligned, ETN_POINTWISE_SCRATCH bytes.
+ *
+ * etn_pointwise_gather brings rows of int16 lines (HCW, width values a channel, no pads) into that
+ * form, at `columns`; the rows may then be overwritten.
  */
 #ifndef ETN_POINTWISE_H
 #define ETN_POINTWISE_H
@@ -11,6 +14,23 @@
 #include "etn_arithmetic.h"
 #include "etn_matrix.h"
 #include "etn_types.h"
+
+#define ETN_POINTWISE_SCRATCH(in_channels) (4 * (((in_channels) + 3) / 4 * 4))
+
+ETN_INLINE void etn_pointwise_gather(
+    const int8_t *const rows[], int16_t *columns, int32_t n_rows, int32_t width, int32_t channels)
+{
+    for (int32_t row = 0; row < n_rows; row++) {
+        const int16_t *value = (const int16_t *)(const void *)rows[row];
+        for (int32_t c = 0; c < channels; c++) {
+            int16_t *to = columns + row * width * channels + c;
+            for (int32_t x = 0; x < width; x++) {
+                *to = *value++;
+                to += channels;
+            }
+        }
+    }
+}
 
 ETN_INLINE void etn_pointwise(
     const int16_t *in, int32_t in_row_stride, const etn_view *out, const etn_view *residual,

@@ -50,7 +50,8 @@ typedef struct {
  * data[row * row_stride + pixel * pixel_stride + channel * channel_stride],
  * strides in elements of int16_t if `wide`, else of int8_t. `data` is element (0, 0, 0) of the
  * call: past the pad of a padded line. Residuals are views with wide = 0, or NULL for none.
- * What a kernel writes must not overlap what it reads, the residual included. */
+ * What a kernel writes must not overlap what it reads, the residual included, but where its header
+ * allows it; pointwise and conv2d may write each value over that of the residual. */
 typedef struct {
     void *data;
     int32_t row_stride;

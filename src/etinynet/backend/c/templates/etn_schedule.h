@@ -1,10 +1,11 @@
 /* The order of work and the memory of tensors, driven by the tables of the generated source.
  *
- * Internal header of the generated library, included once, after ETN_TENSORS (count of tensors)
- * and ETN_WINDOW (most row pointers a kernel takes) are defined.
+ * Internal header of the generated library, included once, after ETN_TENSORS (count of tensors),
+ * ETN_WINDOW (most row pointers a kernel takes), ETN_REGIONS (pieces of memory of the arena) and
+ * ETN_STRIPS (1 if operators work in strips) are defined.
  *
  * Picture rows are pushed: after each of them the deepest operator that can work does, until none
- * can. The generator has simulated this loop; ring sizes and arena offsets hold for no other.
+ * can. The generator has simulated this loop; the places of rows hold for no other.
  */
 #ifndef ETN_SCHEDULE_H
 #define ETN_SCHEDULE_H
@@ -22,55 +23,88 @@ typedef uint32_t etn_word;
 /* Fails to compile where `condition` is false: the static assertion of C99. */
 #define ETN_ASSERT(name, condition) typedef char etn_assert_##name[(condition) ? 1 : -1]
 
-/* Row r of a tensor lies at offset + (r + phase) % ring * row_bytes of the arena. `start`: bytes
- * before pixel 0; where there are any, rows are filled with `fill` before they are written. */
+/* Places in the arena are counted in this many bytes. */
+#define ETN_PLACE_BYTES 16u
+#define ETN_NOWHERE 0xFFFFu
+
+/* Row r of a tensor lies at places[first + r % period]. `start`: bytes before pixel 0; where there
+ * are any, rows are filled with `fill` before they are written. */
 typedef struct {
-    uint32_t offset;
     uint32_t row_bytes;
+    uint16_t first;
+    uint16_t period;
     uint16_t height;
-    uint16_t ring;
-    uint16_t phase;
     int8_t fill;
     uint8_t start;
 } etn_tensor;
 
-/* One call of an operator. `in` points at the starts of the rows of the window, out and residual
- * at pixel 0 of the first of `rows` rows. */
+/* One call of an operator. `in` points at the starts of the rows of the window (NULL: above or
+ * below the picture, where there is no pad row), out and residual at pixel 0 of the first of `rows`
+ * rows. In strips, outputs `first` .. `first + pixels - 1` are made. `fill`: the input's zero
+ * point. */
 typedef struct {
     const int8_t *in[ETN_WINDOW];
     void *out;
     void *residual;
     void *scratch;
     int32_t rows;
+    int32_t first;
+    int32_t pixels;
+    int32_t fill;
 } etn_call;
 
 /* An operator: tensors by index (residual -1: none), `rows` rows a call from `kernel` input rows;
  * `window` of these get a pointer. A barrier waits for the complete input. `last` is the last
- * operator that reads the output. */
+ * operator that reads the output. `before`: the operator (-1: none) that makes the input in the
+ * same call, `strip` of `width` pixels at a time, at place `handed`; that operator has `rows` 0 and
+ * the window is its own. `scratch`, `pad` and `handed` are places or ETN_NOWHERE. */
 typedef struct {
     void (*run)(const etn_call *call);
-    uint32_t scratch;
-    uint32_t pad;
+    uint16_t scratch;
+    uint16_t pad;
+    uint16_t kernel;
+    uint16_t rows;
     int16_t input;
     int16_t output;
     int16_t residual;
     int16_t last;
-    uint16_t kernel;
-    uint16_t rows;
+    int16_t before;
+    uint16_t handed;
+    uint16_t width;
+    uint8_t strip;
     uint8_t window;
     uint8_t stride;
     uint8_t padding;
     uint8_t barrier;
 } etn_operator;
 
+/* What does not change during a run; `arena` has the pieces of memory in order. */
+typedef struct {
+    const etn_operator *ops;
+    const etn_tensor *tensors;
+    const uint16_t *places;
+    const uint16_t *regions;
+    uint8_t *arena[ETN_REGIONS];
+} etn_network;
+
 #ifdef ETN_TRACE
 extern void etn_trace(int32_t op, int32_t row, int32_t rows, const void *data);
 #endif
 
-static uint8_t *etn_row(uint8_t *arena, const etn_tensor *tensor, int32_t row)
+static uint8_t *etn_at(const etn_network *net, uint32_t place)
 {
-    const uint32_t slot = ((uint32_t)row + tensor->phase) % tensor->ring;
-    return arena + tensor->offset + slot * tensor->row_bytes;
+    uint8_t *base = net->arena[0];
+#if ETN_REGIONS > 1
+    for (int32_t i = 1; i < ETN_REGIONS && place >= net->regions[i]; i++) {
+        base = net->arena[i] - net->regions[i] * ETN_PLACE_BYTES;
+    }
+#endif
+    return base + place * ETN_PLACE_BYTES;
+}
+
+static uint8_t *etn_row(const etn_network *net, const etn_tensor *tensor, int32_t row)
+{
+    return etn_at(net, net->places[tensor->first + (uint32_t)row % tensor->period]);
 }
 
 /* Rows that the next call of `op` makes; 0 where something is missing or all is done. */
@@ -90,19 +124,51 @@ static int32_t etn_ready(const etn_operator *op, const etn_tensor *tensors, cons
     return rows;
 }
 
-/* Make `rows` rows of the output of `op`, the first of them `row`, at `out`. */
-static void etn_work(uint8_t *arena, const etn_operator *op, const etn_tensor *tensors,
-                     int32_t row, int32_t rows, uint8_t *out)
+#if ETN_STRIPS
+/* The call in strips: the operator before makes each strip of the input, `op` the outputs. */
+static void etn_work_in_strips(const etn_network *net, const etn_operator *op, etn_call *call,
+                               int32_t row)
 {
-    const etn_tensor *in = &tensors[op->input];
-    const etn_tensor *result = &tensors[op->output];
+    const etn_operator *before = &net->ops[op->before];
+    uint8_t *strip = etn_at(net, op->handed);
+    void *const scratch = call->scratch;
+    void *const out = call->out;
+    const int8_t *const top = call->in[0];
+    for (int32_t x = 0; x < op->width; x += op->strip) {
+        const int32_t left = op->width - x;
+        call->first = x;
+        call->pixels = left < op->strip ? left : op->strip;
+        call->in[0] = top;
+        call->out = strip;
+        call->scratch = etn_at(net, before->scratch);
+        before->run(call);
+#ifdef ETN_TRACE
+        etn_trace(op->before, row * ((op->width + op->strip - 1) / op->strip) + x / op->strip, 1,
+                  strip);
+#endif
+        call->in[0] = (const int8_t *)strip;
+        call->out = out;
+        call->scratch = scratch;
+        op->run(call);
+    }
+    (void)row;
+}
+#endif
+
+/* Make `rows` rows of the output of `op`, the first of them `row`, at `out`. */
+static void etn_work(const etn_network *net, const etn_operator *op, int32_t row, int32_t rows,
+                     uint8_t *out)
+{
+    const etn_tensor *in = &net->tensors[op->input];
+    const etn_tensor *result = &net->tensors[op->output];
     etn_call call;
     for (int32_t i = 0; i < op->window; i++) {
         const int32_t source = row * op->stride - op->padding + i;
-        uint8_t *address = arena + op->pad;
+        uint8_t *address = NULL;
         if (source >= 0 && source < in->height) {
-            address = etn_row(arena, in, source);
-        } else {
+            address = etn_row(net, in, source);
+        } else if (op->pad != ETN_NOWHERE) {
+            address = etn_at(net, op->pad);
             memset(address, in->fill, in->row_bytes);
         }
         call.in[i] = (const int8_t *)address;
@@ -113,32 +179,39 @@ static void etn_work(uint8_t *arena, const etn_operator *op, const etn_tensor *t
     call.out = out + result->start;
     call.residual = NULL;
     if (op->residual >= 0) {
-        const etn_tensor *shortcut = &tensors[op->residual];
-        call.residual = etn_row(arena, shortcut, row) + shortcut->start;
+        const etn_tensor *shortcut = &net->tensors[op->residual];
+        call.residual = etn_row(net, shortcut, row) + shortcut->start;
     }
-    call.scratch = arena + op->scratch;
+    call.scratch = etn_at(net, op->scratch != ETN_NOWHERE ? op->scratch : 0);
     call.rows = rows;
+    call.fill = in->fill;
+#if ETN_STRIPS
+    if (op->before >= 0) {
+        etn_work_in_strips(net, op, &call, row);
+        return;
+    }
+#endif
     op->run(&call);
 }
 
 /* Do all work that has become possible, from operator `position` on; the last of `count`
  * operators writes to `scores`. */
-ETN_NOINLINE void etn_push(uint8_t *arena, const etn_operator *ops, const etn_tensor *tensors,
-                           uint16_t *made, int32_t position, int32_t count, int16_t *scores)
+ETN_NOINLINE void etn_push(const etn_network *net, uint16_t *made, int32_t position, int32_t count,
+                           int16_t *scores)
 {
     while (position >= 0) {
-        const etn_operator *op = &ops[position];
+        const etn_operator *op = &net->ops[position];
         const int32_t row = made[op->output];
-        const int32_t rows = etn_ready(op, tensors, made);
+        const int32_t rows = etn_ready(op, net->tensors, made);
         uint8_t *out = (uint8_t *)scores;
         if (rows == 0) {
             position--;
             continue;
         }
         if (position < count - 1) {
-            out = etn_row(arena, &tensors[op->output], row);
+            out = etn_row(net, &net->tensors[op->output], row);
         }
-        etn_work(arena, op, tensors, row, rows, out);
+        etn_work(net, op, row, rows, out);
 #ifdef ETN_TRACE
         etn_trace(position, row, rows, out);
 #endif
