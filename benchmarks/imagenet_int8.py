@@ -14,7 +14,7 @@ from typing import Any
 from record import append_rows
 
 from etinynet.commands.network import import_file
-from etinynet.commands.quantizing import quantize_file
+from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.commands.using import evaluate_model, run_pictures, verify_target
 from etinynet.data.collect import find_pictures
 
@@ -29,7 +29,7 @@ def measure(params: Path, calibration: Path, sample: Path, out: Path) -> list[di
     out.mkdir(parents=True, exist_ok=True)
     weights, graph = str(out / "imagenet.safetensors"), str(out / "imagenet.etn")
     import_file(params, Path(weights), None)
-    made = quantize_file(weights, calibration, Path(graph), 8, 512, None)
+    made = quantize_file(weights, calibration, Path(graph), Request(pictures=512))
     real = evaluate_model(weights, sample, sample / "labels.tsv", None, False)
     integer = evaluate_model(graph, sample, sample / "labels.tsv", None, False)
     picture = find_pictures(sample, 1)

@@ -14,7 +14,7 @@ import torch
 from record import append_rows
 
 from etinynet.artefact import write_file
-from etinynet.commands.quantizing import quantize_file
+from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.data.images import to_input
 from etinynet.data.labels import Dataset, list_folder, split_held_out
 from etinynet.graph import execute, read_graph
@@ -60,7 +60,7 @@ def quantize(dataset: Dataset, folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(example.path.resolve())
-    quantize_file(str(folder / "model.safetensors"), pictures, folder / GRAPH, 8, 512, None)
+    quantize_file(str(folder / "model.safetensors"), pictures, folder / GRAPH, Request(pictures=512))
 
 
 def correct_integer(path: Path, dataset: Dataset) -> list[str]:

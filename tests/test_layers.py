@@ -26,18 +26,20 @@ ALLOWED = {
     "target": {"errors", "artefact", "graph", "backend"},
     "model": {"errors", "artefact", "data"},
     "train": {"errors", "artefact", "data", "model"},
-    "quantize": {"errors", "model", "graph"},
+    "quantize": {"errors", "model", "train", "graph"},
     "show": {"errors"},
     "opened": {"errors", "artefact", "data", "graph", "model", "train", "target"},
     "commands": {
         *("errors", "artefact", "data", "graph", "backend", "target", "model", "train"),
         *("quantize", "show", "opened"),
     },
-    "cli": {"errors", "show", "commands", "model"},
+    "cli_shared": set(),
+    "cli_quantize": {"errors", "show", "commands", "cli_shared"},
+    "cli": {"errors", "show", "commands", "model", "cli_shared", "cli_quantize"},
 }
 FLOAT = ("model", "train", "quantize")
 #: The only files that see the float network and the integer graph.
-BRIDGES = {"quantize/lower.py", "quantize/post_training.py"}
+BRIDGES = {"quantize/lower.py", "quantize/pipeline.py"}
 
 
 def part(path: Path) -> str:

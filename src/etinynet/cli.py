@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from etinynet.cli_quantize import quantize
+from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan
 from etinynet.errors import ConfigError, EtinynetError
 from etinynet.show import note, print_json, print_lines, print_table
 
@@ -29,20 +31,6 @@ app = typer.Typer(
 _INTERRUPTED = 130
 #: Packages that only some verbs need, and the extra that installs each.
 _EXTRAS = {"torch": "train", "onnx": "onnx"}
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Model = Annotated[
-    str,
-    typer.Argument(help="A name (sign-digits, imagenet) or a .etn, .safetensors, .params file."),
-]
-GraphFile = Annotated[str, typer.Argument(help="An integer graph: a .etn file or a name.")]
-Plan = Annotated[
-    str | None,
-    typer.Option(help="Memory plan: stream, inplace or fast. [default: the quickest that fits]"),
-]
-Labels = Annotated[
-    Path | None, typer.Option(help="Table of path TAB class index, instead of class folders.")
-]
 
 
 @app.command()
@@ -98,10 +86,16 @@ def import_weights(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders of pictures.")],
+    data: Annotated[list[Path], typer.Argument(help="Folder of class folders of pictures.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoints.")],
     model: Annotated[str, typer.Option(help="Network, as for summary.")] = "etinynet-0.75",
-    size: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 96,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the input; else 96, or the teacher's.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Wider network to learn from instead of labels; folders of any kind."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where -o DIR stopped.")] = False,
@@ -112,10 +106,20 @@ def train(
     \b
     etinynet train photos --model etinynet-0.75 --size 96 -o runs/photos
     etinynet train photos -o runs/photos --resume
+    etinynet train photos more-photos --teacher imagenet --epochs 20 -o runs/narrow
     """
-    from etinynet.commands.training import train_folder
+    from etinynet.commands.training import teach, train_folder
 
-    result = train_folder(data, output, model, size, epochs, seed, resume)
+    if teacher is not None:
+        result = teach(teacher, data, output, model, size, epochs, seed, resume)
+        text = f"agrees with {teacher} on {result['agreement']:.2f} % of {result['n']} pictures"
+        print_json(result) if as_json else print_lines(f"{text} -> {result['weights']}")
+        return
+    if len(data) > 1:
+        raise ConfigError("more than one folder is given; only --teacher takes several")
+    result = train_folder(
+        data[0], output, model, 96 if size is None else size, epochs, seed, resume
+    )
     if as_json:
         print_json(result)
         return
@@ -125,55 +129,7 @@ def train(
     )
 
 
-@app.command()
-def quantize(
-    weights: Model,
-    calibration: Annotated[Path, typer.Option(help="Folder of typical pictures, no labels.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .etn file to write.")],
-    weight_bits: Annotated[
-        int | None, typer.Option(help="Bits of each weight, 2 to 8; else 8, or 4 with --analyse.")
-    ] = None,
-    pictures: Annotated[int, typer.Option(help="How many pictures to use, at most 512.")] = 512,
-    size: Annotated[int | None, typer.Option(help="Other input side than trained with.")] = None,
-    analyse: Annotated[
-        bool, typer.Option("--analyse", help="Write figures and a table to the folder -o instead.")
-    ] = False,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(help="To analyse: a layer to draw, such as b0.pw; repeatable."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="To analyse: labelled pictures.")] = None,
-    labels: Labels = None,
-    as_json: Json = False,
-) -> None:
-    """Turn float weights into an integer graph, calibrated on typical pictures.
-
-    \b
-    etinynet quantize runs/photos/model.safetensors --calibration photos -o photos.etn
-    etinynet quantize imagenet --analyse --calibration photos --layer b13.pw -o analysis
-    """
-    if analyse:
-        from etinynet.commands.analysing import analyse_file, print_analysis
-
-        bits = 4 if weight_bits is None else weight_bits
-        found = analyse_file(
-            weights, calibration, output, bits, pictures, size, layer or (), data, labels
-        )
-        print_json(found) if as_json else print_analysis(found)
-        return
-    if layer or data or labels:
-        raise ConfigError("--layer, --data and --labels are for --analyse, which is not given")
-    from etinynet.commands.quantizing import quantize_file
-
-    bits = 8 if weight_bits is None else weight_bits
-    result = quantize_file(weights, calibration, output, bits, pictures, size)
-    if as_json:
-        print_json(result)
-        return
-    print_lines(
-        f"{result['bytes']:,} bytes, {result['weight_bits']}-bit weights, "
-        f"{result['pictures']} calibration pictures -> {output}"
-    )
+app.command()(quantize)
 
 
 @app.command("compile")

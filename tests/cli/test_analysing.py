@@ -105,7 +105,7 @@ def test_refused(
 
     with pytest.raises(ConfigError, match=r"weight_bits is 9, allowed are 2 to 8"):
         analyse(bits=9)
-    with pytest.raises(ConfigError, match=r"pictures is 0, allowed are 1 to 512"):
+    with pytest.raises(ConfigError, match=r"pictures is 0, allowed are 1 to 2048"):
         analyse(pictures=0)
     with pytest.raises(ConfigError, match=r"--layer is 'b99.pw', allowed are stem, b0.dw1, b0.pw"):
         analyse(layers=["stem", "b99.pw"])
@@ -147,10 +147,10 @@ def test_command(run: Run, weights: Path, photos: Path, tmp_path: Path) -> None:
     assert "top1 of 3 pictures" in again.out
     assert str(output) in again.out
     words = run(*given, "--layer", "b0.pw").refused()
-    assert "--layer, --data and --labels are for --analyse" in words
+    assert "--layer and --labels are for --analyse" in words
 
 
 def test_no_options_of_the_analysis_by_themselves(run: Run, weights: Path, photos: Path) -> None:
     given = ("quantize", weights, "--calibration", photos, "-o", photos / "no.etn")
-    for more in (("--data", photos), ("--labels", photos / "labels.tsv")):
+    for more in (("--layer", "stem"), ("--labels", photos / "labels.tsv")):
         assert "for --analyse" in run(*given, *more).refused()

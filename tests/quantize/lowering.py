@@ -13,13 +13,14 @@ from small_networks import pictures, small_network
 from torch import Tensor
 
 from etinynet.graph import Graph, execute_all
-from etinynet.quantize.activations import Activation, choose_activations
+from etinynet.quantize.activations import Activation, ActivationRules
 from etinynet.quantize.calibrate import ChannelStatistics, calibrate
 from etinynet.quantize.correct import round_and_correct
 from etinynet.quantize.layers import Layer, layers_of, run_layer
 from etinynet.quantize.lower import lower
+from etinynet.quantize.methods import rounder_of
 from etinynet.quantize.sensitivity import output_sensitivity
-from etinynet.quantize.weights import QuantizedWeight, quantize_weight
+from etinynet.quantize.weights import QuantizedWeight
 
 __all__ = [
     "COUNT",
@@ -29,6 +30,7 @@ __all__ = [
     "lowered",
     "steps",
     "steps_of",
+    "widths_of",
 ]
 
 COUNT = {"features": 4}
@@ -40,28 +42,29 @@ class Steps:
 
     layers: list[Layer]
     statistics: dict[str, ChannelStatistics]
-    scales: dict[str, QuantizedWeight]
-    importance: dict[str, Tensor]
+    rules: ActivationRules
     activations: dict[str, Activation]
     corrected: list[Layer]
     weights: dict[str, QuantizedWeight]
 
 
-@torch.no_grad()
-def steps_of(layers: Sequence[Layer], bits: int = 8) -> Steps:
-    layers = list(layers)
+def widths_of(layers: Sequence[Layer], bits: int) -> dict[str, int]:
+    return {layer.name: bits for layer in layers if layer.weight is not None}
+
+
+def steps_of(layers: Sequence[Layer], bits: int = 8, method: str = "best") -> Steps:
+    layers, widths = list(layers), widths_of(layers, bits)
     batches = [pictures(16), pictures(16, seed=2)]
     statistics = calibrate(layers, batches)
-    scales = {x.name: quantize_weight(x.weight, bits) for x in layers if x.weight is not None}
     importance = output_sensitivity(layers, batches)
-    activations = choose_activations(layers, statistics, scales, importance, COUNT)
-    done = round_and_correct(layers, scales, activations, batches)
-    return Steps(layers, statistics, scales, importance, activations, done.layers, done.weights)
+    rules = ActivationRules(layers, statistics, importance, widths, COUNT)
+    done = round_and_correct(layers, rounder_of(method, widths, True), rules, batches)
+    return Steps(layers, statistics, rules, done.activations, done.layers, done.weights)
 
 
 @functools.cache
-def steps(order: str, bits: int = 8, **options: Any) -> Steps:
-    return steps_of(layers_of(small_network(order, **options)), bits)
+def steps(order: str, bits: int = 8, method: str = "best", **options: Any) -> Steps:
+    return steps_of(layers_of(small_network(order, **options)), bits, method)
 
 
 def lowered(done: Steps) -> Graph:

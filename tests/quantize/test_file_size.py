@@ -17,7 +17,7 @@ from etinynet.graph import Graph, graph_from_bytes, graph_to_bytes
 from etinynet.graph.coding import encode
 from etinynet.model.config import named_config
 from etinynet.model.etinynet import EtinyNet
-from etinynet.quantize.post_training import PostTraining, quantize_model
+from etinynet.quantize.pipeline import Quantization, quantize_model
 
 #: Bytes that a file may have, names of 1000 classes and all else included.
 MOST_BYTES = {"etinynet-1.0": 560_000, "etinynet-0.75": 395_000}
@@ -40,7 +40,7 @@ def network(name: str, order: str) -> Graph:
     preprocess = Preprocess.for_size(SIZE).to_json()
     metadata = {"network": config.to_json(), "preprocess": preprocess}
     return quantize_model(
-        model.eval(), pictures(4, SIZE, 2), PostTraining(4, 4), "imagenet", metadata
+        model.eval(), pictures(4, SIZE, 2), Quantization(4, pictures=4), "imagenet", metadata
     )
 
 

@@ -10,23 +10,25 @@ import numpy as np
 import pytest
 import torch
 from lowering import (
-    COUNT,
     Steps,
     each_operator_is_its_layer_within_a_step,
     image,
     lowered,
     steps,
+    widths_of,
 )
 from small_networks import ORDERS, pictures, small_network
+from torch import Tensor
 
 from etinynet.errors import ConfigError, DataError, GraphError, UnsupportedError
 from etinynet.graph import Graph, check, execute, execute_all, graph_to_bytes
-from etinynet.quantize.activations import Activation, choose_activations, fake_quantize
+from etinynet.quantize.activations import Activation, fake_quantize
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import round_and_correct
-from etinynet.quantize.layers import INPUT, SCORES, layers_of
+from etinynet.quantize.layers import INPUT, SCORES, Layer, layers_of
 from etinynet.quantize.lower import lower
-from etinynet.quantize.post_training import PostTraining, quantize_model
+from etinynet.quantize.methods import rounder_of
+from etinynet.quantize.pipeline import Quantization, quantize_model
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
@@ -42,7 +44,7 @@ def test_calibration_pictures_without_any_spread(order: str, bits: int) -> None:
     """One picture, one picture many times, or one colour leave inputs that never vary."""
     one = pictures(1)
     for x in (one, one.expand(3, -1, -1, -1), torch.zeros(2, 3, 32, 32), 0 * one - 128):
-        check(quantize_model(small_network(order), x, PostTraining(bits), "small", {}))
+        check(quantize_model(small_network(order), x, Quantization(bits), "small", {}))
 
 
 def noise_ratio(graph: Graph, order: str, **options: Any) -> float:
@@ -59,7 +61,7 @@ def noise_ratio(graph: Graph, order: str, **options: Any) -> float:
 @functools.cache
 def quantized(order: str, bits: int = 8, **options: Any) -> Graph:
     model = small_network(order, **options)
-    return quantize_model(model, pictures(32), PostTraining(bits, 32), "small", {})
+    return quantize_model(model, pictures(32), Quantization(bits, pictures=32), "small", {})
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -83,7 +85,7 @@ def test_a_channel_that_never_fires() -> None:
     model = small_network("conv_bn_relu")
     model.blocks[1].pw.norm.bias[2] = -50
     model.blocks[2].dw2.norm.bias[3] = -50
-    graph = quantize_model(model, pictures(32), PostTraining(8, 32), "small", {})
+    graph = quantize_model(model, pictures(32), Quantization(8, pictures=32), "small", {})
     values = execute_all(graph, image(pictures(1)[0]))
     for name, channel in (("b1.pw", 2), ("b2.dw2", 3)):
         tensor = graph.tensors[name]
@@ -105,38 +107,45 @@ def test_correction_reduces_the_error(order: str) -> None:
     """Of the scores with 4-bit weights, mean over networks."""
     gained = []
     for seed in range(3):
-        done = steps(order, 4, seed=seed)
+        done = steps(order, 4, method="lsq", seed=seed)
         bare = [
             layer
             if layer.weight is None
-            else dataclasses.replace(layer, weight=done.scales[layer.name].dequantized())
+            else dataclasses.replace(layer, weight=done.weights[layer.name].dequantized())
             for layer in done.layers
         ]
-        plain = lower("small", bare, done.scales, done.activations, 32, {})
+        plain = lower("small", bare, done.weights, done.activations, 32, {})
         pair = [noise_ratio(graph, order, seed=seed) for graph in (lowered(done), plain)]
         gained.append(pair[0] - pair[1])
     assert np.mean(gained) > 0.5, gained
+
+
+class Fine:
+    """In the place of ActivationRules: 24 bits for every tensor."""
+
+    def __init__(self, layers: list[Layer], batches: list[Tensor]) -> None:
+        self.statistics = calibrate(layers, batches)
+
+    def choose(self, layer: Layer, *others: object) -> Activation:
+        high = self.statistics[layer.name].high
+        return Activation(high.double().abs().amax().expand(len(high)) / 2**20, 0, 24)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @torch.no_grad()
 def test_correction_of_an_exact_network_changes_little(order: str) -> None:
     """Weights of whole steps and activations of many bits leave gain and shift where they were."""
-    scales = steps(order).scales
+    exact = steps(order, method="lsq").weights
     layers = [
         layer
         if layer.weight is None
-        else dataclasses.replace(layer, weight=scales[layer.name].dequantized())
+        else dataclasses.replace(layer, weight=exact[layer.name].dequantized())
         for layer in layers_of(small_network(order))
     ]
-    batches = [pictures(8)]
-    fine = {
-        name: Activation(s.high.double().abs().amax().expand(len(s.high)) / 2**20, 0, 24)
-        for name, s in calibrate(layers, batches).items()
-    }
-    done = round_and_correct(layers, scales, fine, batches)
+    rounder = rounder_of("lsq", widths_of(layers, 8), True)
+    done = round_and_correct(layers, rounder, Fine(layers, [pictures(8)]), [pictures(8)])
     for name, weight in done.weights.items():
-        assert torch.equal(weight.integers, scales[name].integers)
+        assert torch.equal(weight.integers, exact[name].integers)
     for layer, fitted in zip(layers, done.layers, strict=True):
         if layer.gain is not None:
             torch.testing.assert_close(fitted.gain, layer.gain, rtol=1e-3, atol=1e-4)
@@ -150,7 +159,15 @@ def test_deterministic(order: str) -> None:
 
 def test_the_form_of_the_graph() -> None:
     graph = quantized("conv_relu_bn", 4)
-    assert graph.metadata == {"quantization": {"weight_bits": 4, "pictures": 32}}
+    assert graph.metadata == {
+        "quantization": {
+            "weight_bits": 4,
+            "method": "best",
+            "layer_bits": [],
+            "per_layer": False,
+            "pictures": 32,
+        }
+    }
     assert graph.tensors[INPUT].shape == (32, 32, 3)
     for op in graph.ops:
         tensor = graph.tensors[op.output]
@@ -215,7 +232,7 @@ def test_configuration() -> None:
         ("pictures", 2.0),
     ):
         with pytest.raises(ConfigError, match=f"{field} is {value!r}, allowed are "):
-            PostTraining(**{field: value})
+            Quantization(**{field: value})
 
 
 def test_calibration_needs_finite_numbers() -> None:
@@ -229,6 +246,5 @@ def test_calibration_needs_finite_numbers() -> None:
 def test_a_tensor_read_in_two_ways_is_refused() -> None:
     done = steps("conv_bn_relu")
     extra = dataclasses.replace(done.layers[3], name="more", input="stem")
-    weights = {**done.scales, "more": done.scales[done.layers[3].name]}
     with pytest.raises(UnsupportedError, match="layer 'stem': read by max_pool, pointwise alike"):
-        choose_activations([*done.layers, extra], done.statistics, weights, done.importance, COUNT)
+        dataclasses.replace(done.rules, layers=[*done.layers, extra])

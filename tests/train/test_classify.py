@@ -68,14 +68,17 @@ def test_learns_and_stores_what_it_did(train: Train, bars: Dataset, recipe: Reci
     assert len(lines) == 13
 
 
-@pytest.mark.parametrize("epoch", [1, 4])
-def test_resumed_run_equals_uninterrupted(train: Train, tmp_path: Path, epoch: int) -> None:
-    whole = train(folder=tmp_path / "whole")
+@pytest.mark.parametrize(("epoch", "optimizer"), [(1, "sgd"), (4, "sgd"), (4, "adam")])
+def test_resumed_run_equals_uninterrupted(
+    train: Train, tmp_path: Path, recipe: Recipe, epoch: int, optimizer: str
+) -> None:
+    recipe = dataclasses.replace(recipe, optimizer=optimizer)
+    whole = train(folder=tmp_path / "whole", recipe=recipe)
     broken = tmp_path / "broken"
     with pytest.raises(_Stop):
-        train(folder=broken, progress=_stop_in(epoch))
+        train(folder=broken, recipe=recipe, progress=_stop_in(epoch))
     assert not (broken / "model.safetensors").exists()
-    resumed = train(folder=broken, resume=True)
+    resumed = train(folder=broken, recipe=recipe, resume=True)
     for name in ("model.safetensors", "best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (broken / name).read_bytes()
     untimed = [dataclasses.replace(row, seconds=0) for row in resumed.history]
@@ -101,6 +104,8 @@ def test_resume_refuses_another_run(
         train(progress=_stop_in(1))
     with pytest.raises(ConfigError, match="made with epochs 6, this run has 7"):
         train(resume=True, recipe=dataclasses.replace(recipe, epochs=7))
+    with pytest.raises(ConfigError, match="made with optimizer 'sgd', this run has 'adam'"):
+        train(resume=True, recipe=dataclasses.replace(recipe, optimizer="adam"))
     with pytest.raises(ConfigError, match="made with data '"):
         train(resume=True, dataset=Dataset(bars.examples[1:], bars.class_names))
     with pytest.raises(ConfigError, match="made with config '"):

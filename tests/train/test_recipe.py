@@ -26,6 +26,8 @@ from etinynet.train.recipe import Recipe, learning_rate_at, paper
         ("rotation_degrees", 181, "a number 0.0 to 180.0"),
         ("colour", 1, "a number 0.0 to 0.9"),
         ("flip", 1, "true or false is allowed"),
+        ("optimizer", "lion", "sgd or adam is allowed"),
+        ("optimizer", None, "sgd or adam is allowed"),
     ],
 )
 def test_refuses(field: str, value: object, allowed: str) -> None:

@@ -54,9 +54,9 @@ def analyse_file(
     """
     from etinynet.quantize.figures import require_matplotlib
     from etinynet.quantize.layers import layers_of
-    from etinynet.quantize.post_training import PostTraining
+    from etinynet.quantize.pipeline import Quantization
 
-    PostTraining(bits, pictures)
+    Quantization(bits, pictures=pictures)
     if labels is not None and data is None:
         raise ConfigError(f"--labels is {str(labels)!r}; it needs --data, the folder of its paths")
     require_matplotlib()

@@ -1,40 +1,94 @@
-"""quantize: float weights and a folder of pictures become an .etn file."""
+"""quantize: float weights and folders of pictures become an .etn file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etinynet.artefact import provenance, read_file, sha256, write_file
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.commands.training import shown_training
+from etinynet.data.collect import find_pictures, prepared, training_pictures
 from etinynet.data.images import Preprocess, to_input
-from etinynet.errors import UnsupportedError
+from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.graph import graph_to_bytes
-from etinynet.opened import identifier, open_model
+from etinynet.opened import Opened, identifier, open_model
 from etinynet.show import note, tracked
 
-__all__ = ["quantize_file"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from etinynet.quantize.finetune import Finetuning
+    from etinynet.quantize.pipeline import Quantization
+
+__all__ = ["Request", "Teaching", "quantize_file"]
 
 _FEW = 100
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """Quantization-aware training from the command line: folders, pictures of each, epochs."""
+
+    folders: tuple[Path, ...]
+    pictures: int
+    epochs: int
+    seed: int
+    resume: bool
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1:
+            raise ConfigError(f"--data-pictures is {self.pictures!r}, allowed are 1 and more")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of the weights, as typed: pipeline.Quantization, layer_bits PATTERN=BITS."""
+
+    weight_bits: int = 8
+    method: str = "best"
+    layer_bits: tuple[str, ...] = ()
+    per_layer: bool = False
+    pictures: int = 512
+
+    def checked(self) -> Quantization:
+        """The configuration; raises ConfigError."""
+        from etinynet.quantize.pipeline import Quantization
+
+        pairs = []
+        for entry in self.layer_bits:
+            pattern, _, bits = entry.rpartition("=")
+            if not (pattern and bits.isascii() and bits.isdigit() and len(bits) < 4):
+                raise ConfigError(
+                    f"--layer-bits is {entry!r}; PATTERN=BITS is allowed, such as '*.dw?=8'"
+                )
+            pairs.append((pattern, int(bits)))
+        return Quantization(
+            self.weight_bits, self.method, tuple(pairs), self.per_layer, self.pictures
+        )
+
+
 def quantize_file(
-    weights: str, calibration: Path, output: Path, bits: int, pictures: int, size: int | None
+    weights: str,
+    calibration: Path,
+    output: Path,
+    request: Request,
+    size: int | None = None,
+    teaching: Teaching | None = None,
 ) -> dict[str, Any]:
     """Writes the integer graph of the model `weights` to `output`; returns sizes and counts.
 
-    `size` None: the side that the weights are meant for. Raises the errors of all its steps, and
-    then writes nothing.
+    `size` None: the side that the weights are meant for. With `teaching` the quantized weights are
+    trained first, in the folder `output`.training. Raises the errors of all its steps, and then
+    writes no graph.
     """
-    import torch
+    from etinynet.quantize.pipeline import quantize_model
 
-    from etinynet.quantize.post_training import PostTraining, quantize_model
-
-    config = PostTraining(bits, pictures)
+    config = request.checked()
     opened = open_model(weights)
     if opened.loaded is None:
         raise UnsupportedError(f"{weights}: already an integer graph; float weights are needed")
@@ -42,34 +96,93 @@ def quantize_file(
     paths = find_pictures(calibration, config.pictures)
     if len(paths) < _FEW:
         note(f"only {len(paths)} calibration pictures; {_FEW} or more give steadier ranges")
+    inputs = _inputs(paths, preprocess)
+    hashes = "".join(sha256(read_file(path, "picture")) for path in paths).encode()
+    used = dataclasses.replace(config, pictures=len(paths))
+    finetuning = None
+    if teaching is not None:
+        finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
+    metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
+    name = identifier(output.stem)
+    with shown_training(0) as (_, stepped):
+        graph = quantize_model(
+            opened.loaded.model, inputs, used, name, metadata, finetuning, stepped
+        )
+    data = graph_to_bytes(graph)
+    write_file(output, data)
+    result = {
+        "graph": str(output),
+        "bytes": len(data),
+        "method": config.method,
+        "weight_bits": config.weight_bits,
+        "pictures": len(paths),
+        "size": preprocess.size,
+    }
+    if finetuning is not None:
+        record = graph.metadata["training"]
+        result["training"] = {**record["history"][-1], "labels": record["labels"]}
+    return result
+
+
+def _inputs(paths: list[Path], preprocess: Preprocess) -> Tensor:
+    """Pictures as network input (N, 3, size, size), pixel minus 128."""
+    import torch
+
     shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
     inputs = torch.from_numpy(np.stack([to_input(picture) for picture in shown]))
-    used = dataclasses.replace(config, pictures=len(paths))
-    hashes = "".join(sha256(read_file(path, "picture")) for path in paths)
-    origin = provenance(
-        f"quantize {Path(weights).name} --weight-bits {bits} --pictures {len(paths)}",
-        {"calibration": hashes.encode()},
+    return inputs.permute(0, 3, 1, 2).float()
+
+
+def _metadata(
+    weights: str,
+    opened: Opened,
+    preprocess: Preprocess,
+    hashes: bytes,
+    config: Quantization,
+    finetuning: Finetuning | None,
+) -> dict[str, Any]:
+    """What the graph says of itself, as plain JSON; `hashes` are the calibration pictures'."""
+    assert opened.loaded is not None
+    inputs = {"calibration": hashes}
+    command = (
+        f"quantize {Path(weights).name} --method {config.method} "
+        f"--weight-bits {config.weight_bits} --pictures {config.pictures}"
     )
+    if finetuning is not None:
+        command += f" --epochs {finetuning.recipe.epochs} --seed {finetuning.recipe.seed}"
+        inputs["training data"] = finetuning.data.digest.encode()
     metadata = {
         "class_names": None if opened.class_names is None else list(opened.class_names),
         "preprocess": preprocess.to_json(),
         "network": opened.loaded.config.to_json(),
         "weights": opened.loaded.provenance,
-        "provenance": origin,
+        "provenance": provenance(command, inputs),
     }
-    graph = quantize_model(
-        opened.loaded.model,
-        inputs.permute(0, 3, 1, 2).float(),
-        used,
-        identifier(output.stem),
-        json.loads(json.dumps(metadata)),  # tuples become lists
-    )
-    data = graph_to_bytes(graph)
-    write_file(output, data)
-    return {
-        "graph": str(output),
-        "bytes": len(data),
-        "weight_bits": bits,
-        "pictures": len(paths),
-        "size": preprocess.size,
+    return dict(json.loads(json.dumps(metadata)))  # tuples become lists
+
+
+def _finetuning(
+    opened: Opened,
+    preprocess: Preprocess,
+    teaching: Teaching,
+    output: Path,
+    config: Quantization,
+    hashes: bytes,
+) -> Finetuning:
+    """The training pictures opened, and how to train on them; shows the progress."""
+    from etinynet.quantize.finetune import Finetuning, recipe_of
+    from etinynet.train.pictures import load_unlabelled
+
+    assert opened.loaded is not None
+    recipe = recipe_of(teaching.epochs, teaching.seed)
+    dataset, labelled = training_pictures(teaching.folders, teaching.pictures, opened.class_names)
+    note(f"{len(dataset.examples)} training pictures, {'with' if labelled else 'without'} labels")
+    with shown_training(len(dataset.examples)) as (shown, _):
+        data = load_unlabelled(dataset, preprocess, shown)
+    identity = {
+        "weights": opened.loaded.provenance,
+        "quantization": json.loads(json.dumps(dataclasses.asdict(config))),
+        "calibration": sha256(hashes),
     }
+    folder = Path(f"{output}.training")
+    return Finetuning(data, labelled, recipe, folder, identity, teaching.resume)

@@ -11,14 +11,23 @@ from torch import Tensor
 from etinynet.errors import UnsupportedError
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer
+from etinynet.quantize.quantizers import levels
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["Activation", "accumulator_step", "choose_activations", "fake_quantize"]
+__all__ = [
+    "INPUT_ACTIVATION",
+    "Activation",
+    "ActivationRules",
+    "accumulator_step",
+    "fake_quantize",
+]
+
+# Layers that read 8 bits; the others read up to 16.
+_NARROW = {"depthwise", "max_pool", "global_avg_pool"}
 
 # A 16-bit tensor has bits to spare: twice the calibrated range keeps unseen pictures unclipped.
 _WIDE_MARGIN = 2.0
-# The requantization's multiplier stands for less than one half (docs/arithmetic.md), also after
-# the affine correction has raised a gain by up to 30 percent.
+# The requantization's multiplier stands for less than one half (docs/arithmetic.md).
 _LARGEST_STEP = 0.38
 # A shortcut is not read in finer steps than this part of its own.
 _LARGEST_RATIO = 64.0
@@ -41,6 +50,10 @@ class Activation:
     scale: Tensor
     zero_point: int
     bits: int
+
+
+#: Pixel minus 128.
+INPUT_ACTIVATION = Activation(torch.ones(3, dtype=torch.float64), 0, 8)
 
 
 def _readers(layers: Sequence[Layer]) -> dict[str, set[str]]:
@@ -108,56 +121,59 @@ def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activatio
     return Activation(scale.clamp_min(1e-12).expand(len(statistics.high)), 0, bits)
 
 
-def _bits_before(layers: Sequence[Layer], name: str, weights: Mapping[str, QuantizedWeight]) -> int:
+def _bits_before(layers: Sequence[Layer], name: str, widths: Mapping[str, int]) -> int:
     """Most bits, at most 16, whose products the int32 accumulators of all readers hold."""
     bits = 16
     for layer in layers:
         if layer.input == name:
-            weight = weights[layer.name]
-            total = weight.integers[0].numel() * (2 ** (weight.bits - 1) - 1)
+            assert layer.weight is not None
+            total = layer.weight[0].numel() * levels(widths[layer.name])
             limit = 2**31 if layer.bias is None else 2**30
             while total << (bits - 1) >= limit:
                 bits -= 1
     return bits
 
 
-def choose_activations(
-    layers: Sequence[Layer],
-    statistics: Mapping[str, ChannelStatistics],
-    weights: Mapping[str, QuantizedWeight],
-    importance: Mapping[str, Tensor],
-    mean_count: Mapping[str, int],
-) -> dict[str, Activation]:
-    """Scale, zero point and bits of every tensor, by name of the layer that makes it.
+@dataclass(frozen=True, eq=False)
+class ActivationRules:
+    """What decides the scale of every tensor but the rounded layer that makes it.
 
-    `importance` is sensitivity.output_sensitivity's, per channel of every 8-bit tensor;
-    `mean_count` gives, for each global average, how many values it averages. The input tensor
-    has scale 1 and zero point 0. Raises UnsupportedError for a tensor read in both ways.
+    `statistics` and `importance` (sensitivity.output_sensitivity's) by layer name; `widths`, the
+    weight bits of every layer that has weights; `mean_count` says, for each global average, how
+    many values it averages. Raises UnsupportedError for a tensor read both by layers that want 8
+    bits and by ones that want more.
     """
-    readers = _readers(layers)
-    result = {INPUT: Activation(torch.ones(3, dtype=torch.float64), 0, 8)}
-    for layer in layers:
-        kinds = readers.get(layer.name, set())
-        narrow = kinds & {"depthwise", "max_pool", "global_avg_pool"}
-        if narrow and kinds != narrow:
-            raise UnsupportedError(
-                f"layer {layer.name!r}: read by {', '.join(sorted(kinds))} alike"
-            )
+
+    layers: Sequence[Layer]
+    statistics: Mapping[str, ChannelStatistics]
+    importance: Mapping[str, Tensor]
+    widths: Mapping[str, int]
+    mean_count: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        for name, kinds in _readers(self.layers).items():
+            if kinds & _NARROW and kinds - _NARROW and name != INPUT:
+                raise UnsupportedError(f"layer {name!r}: read by {', '.join(sorted(kinds))} alike")
+
+    def choose(
+        self, layer: Layer, weight: QuantizedWeight | None, chosen: Mapping[str, Activation]
+    ) -> Activation:
+        """Scale, zero point and bits of the output of `layer`, whose gain and weight are final.
+
+        `chosen` holds those of the tensors before it; the input's are INPUT_ACTIVATION.
+        """
         if layer.kind == "max_pool":
-            result[layer.name] = result[layer.input]
-            continue
-        step = accumulator_step(layer, result[layer.input], weights.get(layer.name))
-        finest = _finest(layer, step / mean_count.get(layer.name, 1))
+            return chosen[layer.input]
+        kinds = _readers(self.layers).get(layer.name, set())
+        step = accumulator_step(layer, chosen[layer.input], weight)
+        finest = _finest(layer, step / self.mean_count.get(layer.name, 1))
         if layer.residual is not None:
-            finest = torch.maximum(finest, result[layer.residual].scale.abs() / _LARGEST_RATIO)
-        if narrow:
-            result[layer.name] = _equalized(
-                statistics[layer.name], finest, importance[layer.name], "max_pool" not in kinds
-            )
-        else:
-            bits = _bits_before(layers, layer.name, weights)
-            result[layer.name] = _wide(statistics[layer.name], finest, bits)
-    return result
+            finest = torch.maximum(finest, chosen[layer.residual].scale.abs() / _LARGEST_RATIO)
+        statistics = self.statistics[layer.name]
+        if kinds & _NARROW:
+            may_turn = "max_pool" not in kinds
+            return _equalized(statistics, finest, self.importance[layer.name], may_turn)
+        return _wide(statistics, finest, _bits_before(self.layers, layer.name, self.widths))
 
 
 def fake_quantize(values: Tensor, activation: Activation) -> Tensor:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from etinynet.quantize.activations import Activation, fake_quantize
+from etinynet.quantize.activations import (
+    INPUT_ACTIVATION,
+    Activation,
+    ActivationRules,
+    fake_quantize,
+)
+from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer, run_layer
-from etinynet.quantize.rounding import InputMoments, round_compensated
+from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["Rounded", "fit_layer", "round_and_correct"]
+__all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct"]
 
 # A fitted gain further than this from the float one rests on noise: the float one stays.
 _LARGEST_CHANGE = 0.3
 
 Values = dict[str, Tensor]
+
+#: A layer's weights as integers; the moments of its inputs are gathered if they are asked for.
+Rounder = Callable[[Layer, Callable[[], InputMoments]], QuantizedWeight]
 
 
 class _Fit:
@@ -66,45 +75,52 @@ def fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Value
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """The layers with rounded weights and refitted gain and shift, and the integers themselves."""
+    """The layers with rounded weights and refitted gain and shift, and what they are made of.
+
+    `statistics` are the float layers' (calibrate.py).
+    """
 
     layers: list[Layer]
     weights: dict[str, QuantizedWeight]
+    activations: dict[str, Activation]
+    statistics: Mapping[str, ChannelStatistics]
 
 
 @torch.no_grad()
 def round_and_correct(
-    layers: Sequence[Layer],
-    weights: Mapping[str, QuantizedWeight],
-    activations: Mapping[str, Activation],
-    batches: Sequence[Tensor],
+    layers: Sequence[Layer], rounder: Rounder, rules: ActivationRules, batches: Sequence[Tensor]
 ) -> Rounded:
     """Rounds and fits every layer on the quantized outputs of the layers before it.
 
-    `weights` gives scales and bits. Each layer so makes up for what its predecessors shifted (the
-    idea of bias correction, Nagel et al. 2019, section 4.2, extended to the gain) and for its own
-    roundings (rounding.py). All of it costs nothing in the integer graph.
+    Each layer so makes up for what its predecessors shifted (the idea of bias correction, Nagel
+    et al. 2019, section 4.2, extended to the gain; a normalization re-estimated to give the float
+    network's moments) and for its own roundings. All of it costs nothing in the integer graph.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}
-    result: list[Layer] = []
-    integers: dict[str, QuantizedWeight] = {}
+    result = Rounded([], {}, {INPUT: INPUT_ACTIVATION}, rules.statistics)
     for index, layer in enumerate(layers):
-        rounded = layer
+        rounded, weight = layer, None
         if layer.weight is not None:
-            moments = InputMoments()
-            for _, quantized in states:
-                moments.add(layer, quantized[layer.input])
-            weight = round_compensated(layer.weight, weights[layer.name], moments)
-            integers[layer.name] = weight
+            weight = rounder(layer, lambda layer=layer: _moments(layer, states))
+            result.weights[layer.name] = weight
             rounded = dataclasses.replace(layer, weight=weight.dequantized())
             rounded = fit_layer(layer, rounded, states)
-        result.append(rounded)
+        result.layers.append(rounded)
+        activation = rules.choose(rounded, weight, result.activations)
+        result.activations[layer.name] = activation
         for real, quantized in states:
             for values, step in ((real, layer), (quantized, rounded)):
                 residual = None if step.residual is None else values[step.residual]
                 values[layer.name] = run_layer(step, values[layer.input], residual)
-            quantized[layer.name] = fake_quantize(quantized[layer.name], activations[layer.name])
+            quantized[layer.name] = fake_quantize(quantized[layer.name], activation)
             for name in [n for n in real if last_read.get(n, index + 1) <= index]:
                 del real[name], quantized[name]
-    return Rounded(result, integers)
+    return result
+
+
+def _moments(layer: Layer, states: Sequence[tuple[Values, Values]]) -> InputMoments:
+    moments = InputMoments()
+    for real, quantized in states:
+        moments.add(layer, quantized[layer.input], real[layer.input])
+    return moments

@@ -1,4 +1,4 @@
-"""Error-compensated rounding: each weight's rounding error is made up for by those after it."""
+"""Error-compensated rounding: integers that give the float outputs on the quantized inputs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from etinynet.quantize.layers import Layer
+from etinynet.quantize.quantizers import levels
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["InputMoments", "round_compensated"]
+__all__ = ["InputMoments", "regressed", "round_compensated"]
 
-# Added to the moments' diagonal, relative to its mean: keeps the inverse steady (GPTQ's 1 %).
-_DAMPING = 0.01
+# Added to the moments' diagonal, relative to its mean: keeps the inverse steady.
+_DAMPING = 1e-3
 # Constant inputs have no spread but this part of their square, far above what float64 leaves.
 _LEAST_SPREAD = 1e-8
+# Positions of each batch that are looked at: neighbours are much alike.
+_POSITIONS = 8192
+# So many positions a weight are needed before it may leave the float one: fewer would be learnt
+# by heart.
+_ENOUGH = 16
+# From this width down, scales below the largest weight's are worth the search.
+_SEARCHED_BITS = 6
+_SCALES = [i / 40 for i in range(44, 10, -1)]
+_SWEEPS = 4
+# The half of a level that rounds to it, less what float32 may lose.
+_CELL = 0.499
 
 
 class InputMoments:
@@ -25,27 +37,46 @@ class InputMoments:
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._sum = torch.zeros(())
-        self._square = torch.zeros(())
+        self.count = 0
+        self._chance = torch.Generator().manual_seed(0)
+        self._sums: dict[str, Tensor] = {}
 
-    def add(self, layer: Layer, x: Tensor) -> None:
-        """Takes in a batch (N, C, H, W) of the layer's input."""
-        columns = _columns(layer, x).double()
-        self._count += columns.shape[2]
-        self._sum = self._sum + columns.sum(2)
-        self._square = self._square + columns @ columns.transpose(1, 2)
+    def add(self, layer: Layer, quantized: Tensor, real: Tensor) -> None:
+        """Takes in a batch (N, C, H, W) of the layer's input, quantized and in the float net."""
+        mine, other = _columns(layer, quantized), _columns(layer, real)
+        if mine.shape[2] > _POSITIONS:
+            chosen = torch.randperm(mine.shape[2], generator=self._chance)[:_POSITIONS]
+            mine, other = mine[:, :, chosen], other[:, :, chosen]
+        mine, other = mine.double(), other.double()
+        self.count += mine.shape[2]
+        turned = mine.transpose(1, 2)
+        for key, value in {
+            "quantized": mine.sum(2),
+            "real": other.sum(2),
+            "square": mine @ turned,
+            "cross": other @ turned,
+        }.items():
+            self._sums[key] = self._sums.get(key, torch.zeros(())) + value
 
     def central(self) -> Tensor:
-        """Covariance, float64."""
-        mean = self._sum / self._count
-        return self._square / self._count - mean[:, :, None] * mean[:, None, :]
+        """Covariance of the quantized inputs, float64."""
+        return self._covariance("quantized", "square")
 
-    def spread(self) -> Tensor:
-        """Mean variance of each group, positive also where its inputs are constant, float64."""
-        square = self._square.diagonal(dim1=1, dim2=2).mean(1) / self._count
+    def cross(self) -> Tensor:
+        """Covariance of the float inputs (rows) with the quantized ones (columns), float64."""
+        return self._covariance("real", "cross")
+
+    def _covariance(self, rows: str, products: str) -> Tensor:
+        left, right = self._sums[rows] / self.count, self._sums["quantized"] / self.count
+        return self._sums[products] / self.count - left[:, :, None] * right[:, None, :]
+
+    def damping(self) -> Tensor:
+        """What to add to the covariance, a diagonal, positive also where inputs are constant."""
+        square = self._sums["square"].diagonal(dim1=1, dim2=2).mean(1) / self.count
         least = _LEAST_SPREAD * square.clamp_min(_LEAST_SPREAD)
-        return torch.maximum(self.central().diagonal(dim1=1, dim2=2).mean(1), least)
+        spread = torch.maximum(self.central().diagonal(dim1=1, dim2=2).mean(1), least)
+        size = self._sums["square"].shape[1]
+        return (_DAMPING * spread)[:, None, None] * torch.eye(size, dtype=torch.float64)
 
 
 def _columns(layer: Layer, x: Tensor) -> Tensor:
@@ -59,24 +90,99 @@ def _columns(layer: Layer, x: Tensor) -> Tensor:
     return columns.transpose(0, 1).flatten(1)[None]
 
 
-def round_compensated(
-    weight: Tensor, rounded: QuantizedWeight, moments: InputMoments
-) -> QuantizedWeight:
-    """`rounded` with the same scales and bits, its integers chosen for a small output error.
+def _times(rows: Tensor, moments: Tensor) -> Tensor:
+    """Each row (outputs, K) times its group's matrix (groups, K, K)."""
+    return (rows[:, None, :] @ moments)[:, 0] if len(moments) > 1 else rows @ moments[0]
 
-    The method is GPTQ (Frantar et al. 2022, algorithm 1): column by column, the error of a weight
-    moves into the columns not yet rounded, weighted by the inverse of the input's moments.
+
+def regressed(weight: Tensor, moments: InputMoments) -> Tensor:
+    """The float weight, (outputs, K) float64, that meets the float outputs on quantized inputs.
+
+    Least squares of W·x against W'·x', x' what the layers before give after quantization; so a
+    layer makes up for what they lost. With too few positions it is `weight` itself.
     """
-    top = 2 ** (rounded.bits - 1) - 1
-    covariance = moments.central()
-    eye = torch.eye(covariance.shape[1], dtype=torch.float64)
-    damped = covariance + (_DAMPING * moments.spread())[:, None, None] * eye
-    inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
-    left = (weight.detach().double().flatten(1) / rounded.scale[:, None]).clone()
-    integers = torch.empty_like(left)
+    flat = weight.detach().double().flatten(1)
+    if moments.count < _ENOUGH * flat.shape[1]:
+        return flat
+    damping = moments.damping()
+    target = _times(flat, moments.cross() + damping)
+    left = moments.central() + damping
+    if len(left) > 1:
+        return torch.linalg.solve(left, target[:, :, None])[:, :, 0]
+    return torch.linalg.solve(left[0], target.T).T
+
+
+def _compensated(target: Tensor, scale: Tensor, inverse: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """(codes, what was rounded to them), column by column.
+
+    The error of each column moves into those not yet rounded.
+    """
+    left = target / scale
+    codes = torch.empty_like(left)
     for column in range(left.shape[1]):
-        integers[:, column] = left[:, column].round().clamp(-top, top)
-        error = (left[:, column] - integers[:, column]) / inverse[:, column, column]
-        left[:, column:] -= error[:, None] * inverse[:, column, column:]
-    shaped = integers.to(torch.int8).reshape(weight.shape)
-    return QuantizedWeight(shaped, rounded.scale, rounded.bits)
+        codes[:, column] = left[:, column].round().clamp(-top, top)
+        error = (left[:, column] - codes[:, column]) / inverse[:, column, column]
+        left[:, column + 1 :] -= error[:, None] * inverse[:, column, column + 1 :]
+    return codes, left
+
+
+def _polished(
+    target: Tensor, scale: Tensor, codes: Tensor, moments: Tensor, top: int
+) -> tuple[Tensor, Tensor]:
+    """(scale, codes) after sweeps: the best scale for the codes, then the best code of each column.
+
+    Neither step can raise the squared output error.
+    """
+    for _ in range(_SWEEPS):
+        lean = _times(codes, moments)
+        power, match = (lean * codes).sum(1, keepdim=True), (lean * target).sum(1, keepdim=True)
+        scale = torch.where((power > 0) & (match > 0), match / power, scale)
+        slope = _times(target - codes * scale, moments)
+        for column in range(codes.shape[1]):
+            own = moments[:, column, column, None]
+            best = codes[:, column : column + 1] + slope[:, column : column + 1] / (own * scale)
+            best = best.round().clamp(-top, top)
+            change = (codes[:, column : column + 1] - best) * scale
+            codes[:, column : column + 1] = best
+            slope = slope + change * moments[:, column]
+    return scale, codes
+
+
+def round_compensated(weight: Tensor, bits: int, moments: InputMoments) -> QuantizedWeight:
+    """Integers and one scale an output channel, chosen for a small error of the layer's output.
+
+    GPTQ (Frantar et al. 2022, algorithm 1; the columns of largest moments first) on the regressed
+    weight, for each of a row of scales if `bits` is small; the best is polished by coordinate
+    descent. A channel of zeros gets the scale of the coarsest. ConfigError: `bits` not 2 to 8.
+    """
+    top = levels(bits)
+    target = regressed(weight, moments)
+    damped = moments.central() + moments.damping()
+    order = damped.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True)
+    target, damped = target[:, order], damped[:, order][:, :, order]
+    inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    largest = target.abs().amax(1, keepdim=True) / top
+    spare = largest.amax() if largest.any() else torch.ones((), dtype=torch.float64)
+    largest = torch.where(largest > 0, largest, spare)
+    best: tuple[Tensor, ...] | None = None
+    for part in _SCALES if bits <= _SEARCHED_BITS else [1.0]:
+        codes, position = _compensated(target, largest * part, inverse, top)
+        left = target - codes * largest * part
+        error = (_times(left, damped) * left).sum(1, keepdim=True)
+        found = error, largest * part, codes, position
+        if best is None:
+            best = found
+        closer = error < best[0]
+        best = tuple(torch.where(closer, new, old) for new, old in zip(found, best, strict=True))
+    assert best is not None
+    _, scale, codes, position = best
+    if bits <= _SEARCHED_BITS:
+        scale, codes = _polished(target, scale, codes.clone(), damped, top)
+    position = codes + (position - codes).clamp(-_CELL, _CELL)
+    back = order.argsort()
+    return QuantizedWeight(
+        codes[:, back].to(torch.int8).reshape(weight.shape),
+        scale[:, 0],
+        bits,
+        position[:, back].float().reshape(weight.shape),
+    )

@@ -20,14 +20,18 @@ from etinynet.errors import ArtefactError
 __all__ = ["read_state", "restore", "state_bytes"]
 
 _KEY = "etinynet-training"
-_MOMENTUM = "momentum_buffer"
 
 State = dict[str, np.ndarray[Any, Any]]
 
 
-def _named_momenta(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    named = {name: optimizer.state.get(p, {}) for name, p in model.named_parameters()}
-    return {name: state[_MOMENTUM] for name, state in named.items() if _MOMENTUM in state}
+def _named_state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers of each parameter: momenta, and Adam's number of steps."""
+    return {
+        f"optimizer.{key}.{name}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _container(text: str, arrays: State) -> bytes:
@@ -36,10 +40,9 @@ def _container(text: str, arrays: State) -> bytes:
 
 
 def state_bytes(model: nn.Module, optimizer: Optimizer, info: Mapping[str, Any]) -> bytes:
-    """A file with parameters, buffers and momenta, and `info`, which is plain JSON."""
+    """A file with parameters, buffers, the optimizer's state, and `info`, which is plain JSON."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    momenta = _named_momenta(model, optimizer)
-    tensors |= {f"momentum.{name}": value for name, value in momenta.items()}
+    tensors |= _named_state(model, optimizer)
     arrays = {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}
     return _container(json.dumps(dict(info)), arrays)
 
@@ -70,7 +73,11 @@ def restore(model: nn.Module, optimizer: Optimizer, arrays: State, source: str) 
     if {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in expected.items()}:
         raise ArtefactError(f"{source}: state of another network than the one to be trained")
     model.load_state_dict(state)
-    for name, parameter in model.named_parameters():
-        momentum = values.get(f"momentum.{name}")
-        if momentum is not None and momentum.shape == parameter.shape:
-            optimizer.state[parameter][_MOMENTUM] = torch.empty_like(parameter).copy_(momentum)
+    parameters = dict(model.named_parameters())
+    for name, value in values.items():
+        _, _, key_and_name = name.partition("optimizer.")
+        key, _, of = key_and_name.partition(".")
+        if of in parameters:
+            # As the parameter lies in memory; Adam's number of steps is one value.
+            place = torch.empty_like(parameters[of]) if value.dim() else torch.empty_like(value)
+            optimizer.state[parameters[of]][key] = place.copy_(value)

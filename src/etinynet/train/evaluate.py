@@ -13,7 +13,7 @@ from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset
 from etinynet.errors import DataError
 from etinynet.model.weights import LoadedModel
-from etinynet.train.pictures import Pictures, load_pictures
+from etinynet.train.pictures import Pictures, load_pictures, to_network
 
 __all__ = ["Metrics", "count_correct", "evaluate_float", "measure", "predict_float"]
 
@@ -29,14 +29,9 @@ class Metrics:
     n: int
 
 
-def _input(pixels: Tensor) -> Tensor:
-    x = pixels.permute(0, 3, 1, 2).float() - 128
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
 def _scores(model: nn.Module, pixels: Tensor) -> Tensor:
-    return torch.cat([model(_input(batch)) for batch in pixels.split(_BATCH)])
+    return torch.cat([model(to_network(batch)) for batch in pixels.split(_BATCH)])
 
 
 def count_correct(scores: Tensor, labels: Tensor) -> tuple[int, int]:

@@ -14,7 +14,14 @@ from etinynet.data.images import Preprocess, load_picture
 from etinynet.data.labels import Dataset, split_held_out
 from etinynet.errors import DataError
 
-__all__ = ["Pictures", "TrainingData", "load_pictures", "load_training_data"]
+__all__ = [
+    "Pictures",
+    "TrainingData",
+    "load_pictures",
+    "load_training_data",
+    "load_unlabelled",
+    "to_network",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +82,33 @@ def load_training_data(
     for label, name in enumerate(dataset.class_names):
         if label not in present:
             raise DataError(f"class {name!r} has no training pictures; add pictures of it")
+    return _loaded(train, held_out, dataset.class_names, preprocess, opened)
+
+
+def load_unlabelled(
+    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+) -> TrainingData:
+    """Pictures whose labels nobody reads, split and loaded like labelled ones. Raises DataError."""
+    train, held_out = split_held_out(dataset)
+    return _loaded(train, held_out, dataset.class_names, preprocess, opened)
+
+
+def to_network(pixels: Tensor) -> Tensor:
+    """Pixels uint8 (N, H, W, 3) as network input float32 (N, 3, H, W), minus 128."""
+    x = pixels.permute(0, 3, 1, 2).float() - 128
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _loaded(
+    train: Dataset,
+    held_out: Dataset,
+    class_names: tuple[str, ...],
+    preprocess: Preprocess,
+    opened: Callable[[], None] | None,
+) -> TrainingData:
     square = Preprocess(preprocess.resize_short, preprocess.resize_short)
     parts = load_pictures(train, square, opened), load_pictures(held_out, preprocess, opened)
-    return TrainingData(*parts, dataset.class_names, preprocess, _digest(train, held_out, *parts))
+    return TrainingData(*parts, class_names, preprocess, _digest(train, held_out, *parts))
 
 
 def _digest(train: Dataset, held_out: Dataset, *parts: Pictures) -> str:

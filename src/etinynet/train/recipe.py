@@ -10,8 +10,9 @@ from typing import Any
 
 from etinynet.errors import ConfigError
 
-__all__ = ["Recipe", "learning_rate_at", "paper"]
+__all__ = ["OPTIMIZERS", "Recipe", "learning_rate_at", "paper"]
 
+OPTIMIZERS = ("sgd", "adam")
 _INTEGERS = {
     "epochs": (1, 100_000),
     "batch_size": (2, 65_536),
@@ -34,9 +35,9 @@ class Recipe:
     """Training from scratch; the defaults suit folders of some hundred to some ten thousand
     pictures. Raises ConfigError.
 
-    Stochastic gradient descent with Nesterov `momentum`; `weight_decay` on convolution and
-    classifier weights alone; the rate rises in a line for `warmup_epochs`, then falls to 0 as a
-    cosine.
+    `optimizer` sgd: stochastic gradient descent with Nesterov `momentum`; adam: Adam, whose first
+    decay rate is `momentum`. `weight_decay` on convolution and classifier weights alone; the rate
+    rises in a line for `warmup_epochs`, then falls to 0 as a cosine.
 
     Augmentation: a crop of `smallest_crop` to 1 of the picture's area, turned by up to
     ± `rotation_degrees`, mirrored half of the time if `flip`, brightness, contrast and white
@@ -56,6 +57,7 @@ class Recipe:
     rotation_degrees: float = 10.0
     colour: float = 0.2
     seed: int = 0
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _INTEGERS.items():
@@ -70,6 +72,10 @@ class Recipe:
                 raise ConfigError(
                     f"recipe: {name} is {value!r}; a number {least} to {most} is allowed"
                 )
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(
+                f"recipe: optimizer is {self.optimizer!r}; {' or '.join(OPTIMIZERS)} is allowed"
+            )
         if type(self.flip) is not bool:
             raise ConfigError(f"recipe: flip is {self.flip!r}; true or false is allowed")
         if self.warmup_epochs >= self.epochs > 1:

@@ -1,0 +1,93 @@
+"""4-bit EtinyNet-1.0 by every method with one budget: accuracy and bytes of the graph, as CSV.
+
+python benchmarks/imagenet_int4.py WEIGHTS SAMPLE OUT --calibration DIR --data DIR --data DIR
+--epochs N [--only NAME]: float weights of 1000 classes; a folder with labels.tsv, which is only
+evaluated; a folder for graphs and training states, which are not to be shared. A run that was
+interrupted goes on where it stopped. Rows go to results/imagenet_int4.csv, every epoch of every
+training to results/imagenet_int4_epochs.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from record import append_rows
+
+from etinynet.commands.quantizing import Request, Teaching, quantize_file
+from etinynet.commands.using import evaluate_model
+from etinynet.graph import read_graph
+
+__all__ = ["RUNS", "main", "measure"]
+
+_WIDE = ("*.dw?=8", "stem=8")
+#: Name: method, layers at other widths, one scale a layer.
+RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "best": ("best", (), False),
+    "best, depthwise and stem 8 bits": ("best", _WIDE, False),
+    "lsq": ("lsq", (), False),
+    "asq": ("asq", (), False),
+    "asq-paper": ("asq-paper", (), False),
+    "dorefa": ("dorefa", (), True),
+}
+
+
+def measure(name: str, arguments: argparse.Namespace) -> None:
+    """Quantizes by the run `name` of RUNS, without and with training, and records both."""
+    method, wide, per_layer = RUNS[name]
+    request = Request(4, method, wide, per_layer, arguments.pictures)
+    sample, weights = arguments.sample, str(arguments.weights)
+    real = evaluate_model(weights, sample, sample / "labels.tsv", None, False)
+    for epochs in (0, arguments.epochs):
+        file = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}-{epochs}.etn"
+        folders = tuple(arguments.data)
+        state = file.with_name(f"{file.name}.training")
+        teaching = Teaching(folders, arguments.data_pictures, epochs, 0, state.exists())
+        started = time.monotonic()
+        made = quantize_file(
+            weights, arguments.calibration, file, request, None, teaching if epochs else None
+        )
+        seconds = time.monotonic() - started
+        found = evaluate_model(str(file), sample, sample / "labels.tsv", None, False)
+        record: dict[str, Any] = read_graph(file).metadata.get("training", {})
+        row = {
+            "run": name,
+            "method": method,
+            "layer_bits": " ".join(wide),
+            "calibration_pictures": made["pictures"],
+            "epochs": epochs,
+            "training_pictures": record.get("pictures", 0),
+            "seconds": round(seconds),
+            "graph_bytes": made["bytes"],
+            "n": found["n"],
+            "float_top1": real["top1"],
+            "top1": found["top1"],
+            "top5": found["top5"],
+        }
+        append_rows("imagenet_int4", [row])
+        if record:
+            rows = [{"run": name, **epoch} for epoch in record["history"]]
+            append_rows("imagenet_int4_epochs", rows)
+        print(row, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("weights", "sample", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--pictures", type=int, default=1039)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument("--data-pictures", type=int, default=8000)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--only", choices=list(RUNS), action="append")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only or RUNS:
+        measure(name, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Quantization-aware training: the prepared network learns from the float one in train/loop.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from etinynet.errors import ConfigError
+from etinynet.quantize.calibrate import ChannelStatistics
+from etinynet.quantize.correct import Rounded
+from etinynet.quantize.layers import SCORES, Layer, run_layers
+from etinynet.quantize.prepared import PreparedNetwork
+from etinynet.quantize.weights import QuantizedWeight
+from etinynet.train.distil import divergence, first_classes
+from etinynet.train.loop import STATE, Epoch, Loss, Progress, fit
+from etinynet.train.pictures import TrainingData
+from etinynet.train.recipe import Recipe
+
+__all__ = ["Finetuned", "Finetuning", "distillation", "finetune", "recipe_of", "taught", "watched"]
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuning:
+    """What quantization-aware training needs beside the network.
+
+    `data`: with labels that the network knows if `labelled`. `folder` keeps the state, from which
+    `resume` goes on; `identity` is plain JSON of what must then be unchanged.
+    """
+
+    data: TrainingData
+    labelled: bool
+    recipe: Recipe
+    folder: Path
+    identity: dict[str, Any]
+    resume: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """Layers with the trained constants, their integers, and what the graph's metadata keep."""
+
+    layers: list[Layer]
+    weights: dict[str, QuantizedWeight]
+    record: dict[str, Any]
+
+
+def recipe_of(epochs: int, seed: int) -> Recipe:
+    """The recipe of quantization-aware training: Adam, no decay, crops and mirroring alone.
+
+    Raises ConfigError.
+    """
+    return Recipe(
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=1.5e-3,
+        weight_decay=0.0,
+        warmup_epochs=0,
+        label_smoothing=0.0,
+        smallest_crop=0.6,
+        flip=True,
+        rotation_degrees=0.0,
+        colour=0.0,
+        seed=seed,
+        optimizer="adam",
+    )
+
+
+def watched(layers: Sequence[Layer]) -> list[str]:
+    """Tensors that the student has to match: the last of each resolution, but the widest."""
+    names = [x.input for x in layers if x.kind == "global_avg_pool" or x.stride > 1]
+    made = [layer.name for layer in layers if layer.kind not in ("max_pool", "conv2d")]
+    return [name for name in names if name in made]
+
+
+def distillation(
+    network: PreparedNetwork,
+    teacher: Sequence[Layer],
+    statistics: Mapping[str, ChannelStatistics],
+    labelled: bool,
+) -> Loss:
+    """Divergence of `network`'s class probabilities from the float network's, and squared errors.
+
+    The errors are those of the `watched` tensors, in standard deviations of each channel; their
+    mean is added to the divergence. With `labelled` the labels' cross entropy is added too.
+    """
+    names = watched(teacher)
+    scale = {
+        name: 1 / statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1) for name in names
+    }
+
+    def loss(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            real = run_layers(teacher, inputs)
+        total = divergence(scores, real[SCORES].flatten(1))
+        for name in names:
+            error = (network.values[name] - real[name]) * scale[name]
+            total = total + error.square().mean() / len(names)
+        return total + functional.cross_entropy(scores, labels) if labelled else total
+
+    return loss
+
+
+def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
+    """`data` whose held-out labels are the teacher's first classes: accuracy becomes agreement."""
+    held_out = first_classes(data.held_out, lambda x: run_layers(teacher, x)[SCORES].flatten(1))
+    return dataclasses.replace(data, held_out=held_out)
+
+
+def _stages(method: str, epochs: int) -> list[tuple[str, int]]:
+    """(name, epochs) of each stage; ConfigError where there are fewer epochs than stages."""
+    if method != "asq-paper":
+        return [("quantized", epochs)]
+    if epochs < 2:
+        raise ConfigError(
+            f"recipe: epochs is {epochs!r}; 2 and more are allowed, for the two stages of asq-paper"
+        )
+    return [("clamped", epochs // 2), ("quantized", epochs - epochs // 2)]
+
+
+def finetune(
+    layers: Sequence[Layer],
+    start: Rounded,
+    method: str,
+    per_channel: bool,
+    how: Finetuning,
+    progress: Callable[[Progress], None] | None = None,
+) -> Finetuned:
+    """Trains quantized weights from `start` until they do what the float `layers` do.
+
+    asq-paper trains the clamped float weights for the first half of the epochs, which are then
+    the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
+    """
+    stages = _stages(method, how.recipe.epochs)
+    deviations = {name: found.deviation for name, found in start.statistics.items()}
+    network = PreparedNetwork(start.layers, method, per_channel, start.weights, deviations)
+    loss = distillation(network, layers, start.statistics, how.labelled)
+    data = how.data if how.labelled else taught(how.data, layers)
+    history: list[Epoch] = []
+    for stage, epochs in stages:
+        network.round_weights(stage == "quantized")
+        # A run may have stopped before its second stage.
+        started = stage == stages[0][0] or (how.folder / stage / STATE).exists()
+        history += fit(
+            network,
+            data,
+            dataclasses.replace(how.recipe, epochs=epochs),
+            loss,
+            how.folder / stage,
+            identity={**how.identity, "stage": stage},
+            resume=how.resume and started,
+            progress=progress,
+        )
+    trained, integers = network.quantized()
+    record = {
+        "recipe": how.recipe.to_json(),
+        "labels": how.labelled,
+        "pictures": len(data.train),
+        "held_out": len(data.held_out),
+        "history": [dataclasses.asdict(row) for row in history],
+    }
+    return Finetuned(trained, integers, record)

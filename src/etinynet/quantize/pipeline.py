@@ -1,0 +1,124 @@
+"""The steps of quantization in order: a float network and pictures in, an integer graph out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from etinynet.errors import ConfigError
+from etinynet.graph import Graph
+from etinynet.model.etinynet import EtinyNet
+from etinynet.quantize.activations import ActivationRules
+from etinynet.quantize.calibrate import calibrate
+from etinynet.quantize.correct import Rounded, Rounder, round_and_correct
+from etinynet.quantize.equalize import equalized
+from etinynet.quantize.finetune import Finetuning, finetune
+from etinynet.quantize.layers import Layer, layers_of, run_layers
+from etinynet.quantize.lower import lower
+from etinynet.quantize.methods import METHODS, Widths, rounder_of
+from etinynet.quantize.sensitivity import output_sensitivity
+from etinynet.train.loop import Progress
+
+__all__ = ["MOST_PICTURES", "Quantization", "batches_of", "quantize_layers", "quantize_model"]
+
+#: All calibration pictures' tensors are held at once: 5 to 10 megabytes each at 224 x 224.
+MOST_PICTURES = 2048
+_BATCH = 32
+_SENSITIVITY_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How to quantize; raises ConfigError. Stored in the graph's metadata.
+
+    `method` one of methods.METHODS. `weight_bits` 2 to 8; `layer_bits` pairs of a name pattern
+    and other bits (methods.Widths). `per_layer`: one scale a layer instead of one an output
+    channel, which `asq-paper` always and `best` never has. `pictures` is how many calibrate.
+    """
+
+    weight_bits: int = 8
+    method: str = "best"
+    layer_bits: tuple[tuple[str, int], ...] = ()
+    per_layer: bool = False
+    pictures: int = 512
+
+    def __post_init__(self) -> None:
+        for field, low, high in (("weight_bits", 2, 8), ("pictures", 1, MOST_PICTURES)):
+            value = getattr(self, field)
+            if type(value) is not int or not low <= value <= high:
+                raise ConfigError(f"{field} is {value!r}, allowed are {low} to {high}")
+        if self.method not in METHODS:
+            raise ConfigError(f"method is {self.method!r}, allowed are {', '.join(METHODS)}")
+        if self.per_layer and self.method == "best":
+            raise ConfigError("per_layer is True; method 'best' has one scale an output channel")
+        _ = self.widths
+
+    @property
+    def widths(self) -> Widths:
+        return Widths(self.weight_bits, self.layer_bits)
+
+    @property
+    def per_channel(self) -> bool:
+        return not (self.per_layer or self.method == "asq-paper")
+
+
+def batches_of(inputs: Tensor) -> list[Tensor]:
+    """`inputs` (N, 3, H, W) in batches, as the steps of quantization take them."""
+    return [b.contiguous(memory_format=torch.channels_last) for b in inputs.split(_BATCH)]
+
+
+def quantize_layers(
+    layers: Sequence[Layer], widths: Mapping[str, int], rounder: Rounder, batches: Sequence[Tensor]
+) -> Rounded:
+    """Weights, scales and refitted constants of every layer, from batches of pictures minus 128.
+
+    `widths` gives the weight bits by layer name. Raises DataError or UnsupportedError.
+    """
+    statistics = calibrate(layers, batches)
+    importance = output_sensitivity(layers, batches[:_SENSITIVITY_BATCHES])
+    with torch.no_grad():
+        shapes = {name: x.shape for name, x in run_layers(layers, batches[0][:1]).items()}
+    counts = {
+        layer.name: shapes[layer.input][2] * shapes[layer.input][3]
+        for layer in layers
+        if layer.kind == "global_avg_pool"
+    }
+    rules = ActivationRules(layers, statistics, importance, widths, counts)
+    return round_and_correct(layers, rounder, rules, batches)
+
+
+def quantize_model(
+    model: EtinyNet,
+    inputs: Tensor,
+    config: Quantization,
+    name: str,
+    metadata: Mapping[str, Any],
+    finetuning: Finetuning | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Graph:
+    """The integer graph of a classifier in evaluation mode.
+
+    `inputs`: calibration pictures minus 128, float32 (N, 3, size, size), size as the network will
+    be used. `name` is the graph's, a C identifier; `metadata` is plain JSON and is kept. With
+    `finetuning` the quantized weights are trained, and the network they end in is calibrated again.
+    Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
+    """
+    layers = equalized(layers_of(model))
+    batches = batches_of(inputs[: config.pictures])
+    widths = config.widths.of(layers)
+    rounder = rounder_of(config.method, widths, config.per_channel)
+    rounded = quantize_layers(layers, widths, rounder, batches)
+    kept = {**metadata, "quantization": json.loads(json.dumps(asdict(config)))}
+    if finetuning is not None:
+        trained = finetune(layers, rounded, config.method, config.per_channel, finetuning, progress)
+        integers = trained.weights
+        rounded = quantize_layers(
+            trained.layers, widths, lambda layer, moments: integers[layer.name], batches
+        )
+        kept["training"] = trained.record
+    return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)

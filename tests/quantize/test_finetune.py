@@ -1,0 +1,248 @@
+"""Quantization-aware training: nearer to the float network, resumable, with labels or without."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import pictures, small_network
+from torch.nn import functional
+
+from etinynet.data.images import Preprocess
+from etinynet.errors import ArtefactError, ConfigError
+from etinynet.quantize.correct import Rounded
+from etinynet.quantize.equalize import equalized
+from etinynet.quantize.finetune import (
+    Finetuned,
+    Finetuning,
+    distillation,
+    finetune,
+    recipe_of,
+    taught,
+    watched,
+)
+from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
+from etinynet.quantize.methods import Widths, rounder_of
+from etinynet.quantize.pipeline import quantize_layers
+from etinynet.quantize.prepared import PreparedNetwork
+from etinynet.train.loop import Progress
+from etinynet.train.pictures import Pictures, TrainingData
+
+BITS = 2
+
+
+def pixels(count: int, side: int, seed: int) -> torch.Tensor:
+    return (pictures(count, side, seed) + 128).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def layers() -> list[Layer]:
+    return equalized(layers_of(small_network("conv_relu_bn")))
+
+
+@pytest.fixture(scope="module")
+def starts(layers: list[Layer]) -> Callable[[str], Rounded]:
+    """The start of each method, made once."""
+    known: dict[str, Rounded] = {}
+    batches, widths = [pictures(12)], Widths(BITS).of(layers)
+
+    def start(method: str) -> Rounded:
+        if method not in known:
+            rounder = rounder_of(method, widths, method != "asq-paper")
+            known[method] = quantize_layers(layers, widths, rounder, batches)
+        return known[method]
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    """24 pictures, a square a little larger than the network's, and 8 held out; labels at will."""
+    preprocess = Preprocess.for_size(32)
+    side = -(-preprocess.resize_short // 4) * 4
+    train = Pictures(pixels(24, side, 3), torch.arange(24) % 5)
+    held_out = Pictures(pixels(8, 32, 4), torch.arange(8) % 5)
+    return TrainingData(train, held_out, tuple("abcde"), preprocess, "digest")
+
+
+@pytest.fixture
+def how(data: TrainingData, tmp_path: Path) -> Finetuning:
+    recipe = dataclasses.replace(recipe_of(2, 0), batch_size=4, learning_rate=1e-2)
+    return Finetuning(data, False, recipe, tmp_path / "state", {"weights": "small"})
+
+
+def trained(
+    layers: list[Layer],
+    starts: Callable[[str], Rounded],
+    how: Finetuning,
+    method: str = "lsq",
+    progress: Callable[[Progress], None] | None = None,
+) -> Finetuned:
+    return finetune(layers, starts(method), method, method != "asq-paper", how, progress)
+
+
+def loss_of(network: list[Layer], teacher: list[Layer], start: Rounded) -> float:
+    """What training lowers, without labels, on pictures that it never sees."""
+    x = pictures(16, seed=6)
+    prepared = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
+    loss = distillation(prepared, teacher, start.statistics, False)
+    with torch.no_grad():
+        prepared.values = run_layers(network, x)
+        return loss(x, prepared.values[SCORES].flatten(1), torch.zeros(16).long()).item()
+
+
+def deviations(start: Rounded) -> dict[str, torch.Tensor]:
+    return {name: found.deviation for name, found in start.statistics.items()}
+
+
+@pytest.mark.parametrize("method", ["best", "lsq", "asq", "dorefa"])
+def test_two_epochs_come_nearer_to_the_float_network(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, method: str
+) -> None:
+    start = starts(method)
+    found = trained(layers, starts, how, method)
+    before, after = (loss_of(each, layers, start) for each in (start.layers, found.layers))
+    assert after < before
+    assert [row["epoch"] for row in found.record["history"]] == [1, 2]
+    assert found.record["labels"] is False
+    assert (found.record["pictures"], found.record["held_out"]) == (24, 8)
+    assert found.record["recipe"] == how.recipe.to_json()
+    assert json.loads(json.dumps(found.record)) == found.record
+    assert {weight.bits for weight in found.weights.values()} == {BITS}
+    assert [p.name for p in how.folder.iterdir()] == ["quantized"]
+
+
+class _Stop(KeyboardInterrupt):
+    """Stands for Ctrl-C."""
+
+
+def same(one: Finetuned, two: Finetuned) -> bool:
+    """Whether every constant is the same to the bit, and the history but for its seconds."""
+    histories = [[{**row, "seconds": 0} for row in each.record["history"]] for each in (one, two)]
+    if histories[0] != histories[1]:
+        return False
+    for name, weight in one.weights.items():
+        other = two.weights[name]
+        if not torch.equal(weight.integers, other.integers):
+            return False
+        if not torch.equal(weight.scale, other.scale):
+            return False
+    return all(
+        mine is theirs or torch.equal(mine, theirs)
+        for layer, like in zip(one.layers, two.layers, strict=True)
+        for mine, theirs in ((getattr(layer, key), getattr(like, key)) for key in ("gain", "shift"))
+    )
+
+
+@pytest.mark.parametrize(("method", "at"), [("best", 9), ("asq-paper", 3), ("asq-paper", 10)])
+def test_resumed_training_equals_uninterrupted(
+    layers: list[Layer],
+    starts: Callable[[str], Rounded],
+    how: Finetuning,
+    tmp_path: Path,
+    method: str,
+    at: int,
+) -> None:
+    """Stopped after `at` steps of 12: of asq-paper in its first stage and in its second."""
+    whole = trained(layers, starts, how, method)
+    broken = dataclasses.replace(how, folder=tmp_path / "broken")
+    steps = iter(range(1, 100))
+
+    def stop(progress: Progress) -> None:
+        if next(steps) == at:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        trained(layers, starts, broken, method, stop)
+    resumed = trained(layers, starts, dataclasses.replace(broken, resume=True), method)
+    assert same(resumed, whole)
+    finished = trained(layers, starts, dataclasses.replace(broken, resume=True), method)
+    assert same(finished, whole)
+
+
+def test_asq_paper_trains_in_two_stages(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning
+) -> None:
+    recipe = dataclasses.replace(how.recipe, epochs=3)
+    found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), "asq-paper")
+    assert sorted(p.name for p in how.folder.iterdir()) == ["clamped", "quantized"]
+    for stage, epochs in (("clamped", 1), ("quantized", 2)):
+        table = (how.folder / stage / "metrics.csv").read_text().splitlines()
+        assert len(table) == 1 + epochs
+    assert [row["epoch"] for row in found.record["history"]] == [1, 1, 2]
+    assert all(len(set(weight.scale.tolist())) == 1 for weight in found.weights.values())
+    one = dataclasses.replace(how, recipe=dataclasses.replace(how.recipe, epochs=1))
+    with pytest.raises(ConfigError, match="epochs is 1; 2 and more are allowed, for the two stag"):
+        trained(layers, starts, one, "asq-paper")
+
+
+@pytest.mark.parametrize("method", ["lsq", "asq-paper"])
+def test_what_cannot_be_resumed(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, method: str
+) -> None:
+    again = dataclasses.replace(how, resume=True)
+    with pytest.raises(ArtefactError, match=r"last\.safetensors: cannot read"):
+        trained(layers, starts, again, method)
+    trained(layers, starts, how, method)
+    with pytest.raises(ArtefactError, match=r"holds a run already \(last.safetensors\)"):
+        trained(layers, starts, how, method)
+    other = dataclasses.replace(again, identity={"weights": "large"})
+    with pytest.raises(ConfigError, match="made with weights 'small', this run has 'large'"):
+        trained(layers, starts, other, method)
+
+
+def test_the_loss_is_of_scores_tensors_and_labels(
+    layers: list[Layer], starts: Callable[[str], Rounded]
+) -> None:
+    start = starts("lsq")
+    network = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
+    x, labels = pictures(6, seed=6), torch.arange(6) % 5
+    scores = network(x)
+    without, with_labels = (
+        distillation(network, layers, start.statistics, labelled)(x, scores, labels)
+        for labelled in (False, True)
+    )
+    entropy = functional.cross_entropy(scores, labels)
+    torch.testing.assert_close(with_labels - without, entropy, rtol=1e-4, atol=1e-5)
+    real = run_layers(layers, x)
+    wanted, aim = 0.0, real[SCORES].flatten(1).log_softmax(1)
+    for name in watched(layers):
+        deviation = start.statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1)
+        error = ((network.values[name] - real[name]) / deviation).square().mean()
+        wanted = wanted + error / len(watched(layers))
+    wanted = wanted + (aim.exp() * (aim - scores.log_softmax(1))).sum(1).mean()
+    torch.testing.assert_close(without, wanted, rtol=1e-4, atol=1e-5)
+    network.values = real
+    own = distillation(network, layers, start.statistics, False)(x, real[SCORES].flatten(1), labels)
+    assert abs(float(own)) < 1e-6
+
+
+def test_the_last_tensor_of_each_resolution_is_watched(layers: list[Layer]) -> None:
+    strided = [layer.input for layer in layers if layer.stride > 1]
+    found = watched(layers)
+    assert found[-1] == "b3.dw2"
+    assert len(found) > 1
+    assert set(found[:-1]) == set(strided) - {"input", "stem", "pool"}
+
+
+def test_without_labels_accuracy_is_agreement(layers: list[Layer], data: TrainingData) -> None:
+    found = taught(data, layers)
+    assert found.train is data.train
+    x = found.held_out.pixels.permute(0, 3, 1, 2).float() - 128
+    assert torch.equal(found.held_out.labels, run_layers(layers, x)[SCORES].flatten(1).argmax(1))
+    assert found.held_out.pixels is data.held_out.pixels
+
+
+def test_labels_are_learnt_where_they_are_known(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, tmp_path: Path
+) -> None:
+    known = dataclasses.replace(how, labelled=True, folder=tmp_path / "labelled")
+    one, two = (trained(layers, starts, each) for each in (how, known))
+    assert two.record["labels"] is True
+    assert two.record["history"][0]["loss"] > one.record["history"][0]["loss"]
+    # Held-out accuracy is that of the labels now: an eighth is one picture of 8.
+    assert two.record["history"][0]["top1"] * 8 == int(two.record["history"][0]["top1"] * 8)

@@ -1,0 +1,166 @@
+"""The network in training: it starts as the rounded one, and is always what it says it is."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from lowering import COUNT, widths_of
+from small_networks import ORDERS, pictures, small_network
+
+from etinynet.quantize.activations import ActivationRules
+from etinynet.quantize.calibrate import calibrate
+from etinynet.quantize.correct import Rounded, round_and_correct
+from etinynet.quantize.equalize import equalized
+from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
+from etinynet.quantize.methods import METHODS, rounder_of
+from etinynet.quantize.prepared import PreparedNetwork
+from etinynet.quantize.quantizers import clamped, levels, rescaled
+
+
+@functools.cache
+def started(method: str, order: str, bits: int, per_channel: bool) -> tuple[list[Layer], Rounded]:
+    """The float layers and their start; every channel is as important as every other."""
+    layers = equalized(layers_of(small_network(order)))
+    batches, widths = [pictures(12)], widths_of(layers, bits)
+    statistics = calibrate(layers, batches)
+    importance = {name: torch.ones(len(one.low)).double() for name, one in statistics.items()}
+    rules = ActivationRules(layers, statistics, importance, widths, COUNT)
+    rounder = rounder_of(method, widths, per_channel)
+    return layers, round_and_correct(layers, rounder, rules, batches)
+
+
+def network_of(
+    method: str, order: str = "conv_relu_bn", bits: int = 4, per_channel: bool = True
+) -> tuple[PreparedNetwork, Rounded]:
+    per_channel = per_channel and method != "asq-paper"
+    _, start = started(method, order, bits, per_channel)
+    deviations = {name: one.deviation for name, one in start.statistics.items()}
+    network = PreparedNetwork(start.layers, method, per_channel, start.weights, deviations)
+    return network, start
+
+
+def moved(network: PreparedNetwork) -> PreparedNetwork:
+    """Every parameter elsewhere, as training would have it."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("method", "order", "bits", "per_channel"),
+    [
+        *((method, "conv_relu_bn", 4, True) for method in METHODS),
+        *((method, "conv_bn_relu", 2, True) for method in ("best", "lsq", "dorefa")),
+        *((method, "conv_relu_bn", 4, False) for method in ("lsq", "asq", "dorefa")),
+    ],
+)
+def test_it_starts_as_the_rounded_network(
+    method: str, order: str, bits: int, per_channel: bool
+) -> None:
+    network, start = network_of(method, order, bits, per_channel)
+    layers, integers = network.quantized()
+    assert list(integers) == list(start.weights)
+    for name, weight in start.weights.items():
+        assert torch.equal(integers[name].integers, weight.integers), name
+        assert integers[name].bits == bits
+        torch.testing.assert_close(integers[name].scale, weight.scale, rtol=1e-6, atol=0)
+    x = pictures(4, seed=3)
+    wanted = run_layers(start.layers, x)[SCORES].flatten(1)
+    found = run_layers(layers, x)[SCORES].flatten(1)
+    # Weights equal to float32's last digits.
+    assert float((found - wanted).abs().max()) < 1e-3 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_what_it_says_it_is(method: str) -> None:
+    network = moved(network_of(method)[0])
+    layers, integers = network.quantized()
+    x = pictures(4, seed=3)
+    with torch.no_grad():
+        scores = network(x)
+    assert torch.equal(scores, run_layers(layers, x)[SCORES].flatten(1))
+    assert set(network.values) == {"input", *(layer.name for layer in layers)}
+    for layer in layers:
+        if layer.weight is not None:
+            assert not layer.weight.requires_grad
+            found = integers[layer.name]
+            torch.testing.assert_close(found.dequantized(), layer.weight, rtol=1e-6, atol=0)
+            assert int(found.integers.abs().max()) <= levels(4)
+            assert found.position.shape == layer.weight.shape
+        else:
+            assert layer.name in ("pool", "features")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("method", ["best", "asq-paper"])
+def test_gain_and_shift(method: str, order: str) -> None:
+    """exp(gain) times the gain; shift, in deviations, on the bias where there is one."""
+    network, start = network_of(method, order)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith((".gain", ".shift")):
+                parameter += 0.5
+    for new, old in zip(network.quantized()[0], start.layers, strict=True):
+        if old.gain is None:
+            continue
+        torch.testing.assert_close(new.gain, old.gain * torch.tensor(0.5).exp())
+        change = 0.5 * start.statistics[old.name].deviation
+        if old.bias is None:
+            torch.testing.assert_close(new.shift, old.shift + change)
+        else:
+            torch.testing.assert_close(new.bias, old.bias + change)
+            assert torch.equal(new.shift, old.shift)
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [*((method, "conv_relu_bn") for method in METHODS), ("best", "conv_bn_relu")],
+)
+def test_gradients_reach_every_parameter(method: str, order: str) -> None:
+    network, _ = network_of(method, order)
+    network(pictures(4, seed=3)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        if method == "dorefa" and name.endswith("spread"):
+            assert parameter.grad is None
+            continue
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert bool(parameter.grad.any()), name
+
+
+def test_the_clamped_stage_rounds_nothing() -> None:
+    for method in ("asq", "asq-paper", "dorefa"):
+        network, start = network_of(method)
+        network.round_weights(False)
+        layers, _ = network.quantized()
+        for layer in layers:
+            if layer.weight is None:
+                continue
+            weight = start.weights[layer.name]
+            units = weight.scale.float().reshape(-1, *[1] * (layer.weight.dim() - 1))
+            normal = layer.weight / units / levels(4)
+            assert float(normal.abs().max()) <= 1.0001
+            assert len(normal.unique()) > 2 * levels(4) + 1, layer.name
+            if method == "asq-paper":
+                wanted = rescaled(weight.rounded(), torch.tensor(2.0))
+            elif method == "dorefa":
+                wanted = clamped(weight.rounded(), True)
+            else:
+                continue
+            torch.testing.assert_close(normal, wanted, rtol=1e-4, atol=1e-5)
+        network.round_weights(True)
+        again = network.quantized()[1]
+        assert all(torch.equal(again[n].integers, w.integers) for n, w in start.weights.items())
+
+
+@pytest.mark.parametrize("method", ["best", "lsq"])
+def test_learned_steps_always_round(method: str) -> None:
+    network, _ = network_of(method)
+    before = [layer.weight for layer in network.quantized()[0]]
+    network.round_weights(False)
+    for old, new in zip(before, network.quantized()[0], strict=True):
+        assert old is None or torch.equal(old, new.weight)
