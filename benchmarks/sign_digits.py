@@ -60,7 +60,9 @@ def quantize(dataset: Dataset, folder: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(example.path.resolve())
-    quantize_file(str(folder / "model.safetensors"), pictures, folder / GRAPH, Request(pictures=512))
+    quantize_file(
+        str(folder / "model.safetensors"), pictures, folder / GRAPH, Request(pictures=512)
+    )
 
 
 def correct_integer(path: Path, dataset: Dataset) -> list[str]:

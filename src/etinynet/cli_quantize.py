@@ -23,8 +23,9 @@ def quantize(
     ] = None,
     pictures: Annotated[int, typer.Option(help="Calibration pictures, at most 2048.")] = 512,
     method: Annotated[
-        str, typer.Option(help="best, lsq, asq, asq-paper or dorefa: how weights are rounded.")
-    ] = "best",
+        str | None,
+        typer.Option(help="best, lsq, asq, asq-paper or dorefa: how weights are rounded."),
+    ] = None,
     layer_bits: Annotated[
         list[str] | None,
         typer.Option(help="Other bits of some layers, as '*.dw?=8' or stem=8; repeatable."),
@@ -36,9 +37,15 @@ def quantize(
         list[Path] | None,
         typer.Option(help="Train the quantized weights on this folder; repeatable."),
     ] = None,
-    data_pictures: Annotated[int, typer.Option(help="At most so many of each --data.")] = 4000,
-    epochs: Annotated[int, typer.Option(help="How often training sees each picture.")] = 20,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice of training.")] = 0,
+    data_pictures: Annotated[
+        int | None, typer.Option(help="At most so many of each --data; else 4000.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How often training sees each picture; else 20.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Fixes every random choice of training; else 0.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on where training stopped.")] = False,
     size: Annotated[int | None, typer.Option(help="Other input side than trained with.")] = None,
     analyse: Annotated[
@@ -61,9 +68,17 @@ def quantize(
     etinynet quantize imagenet --calibration photos --weight-bits 4 --data photos -o small.etn
     etinynet quantize imagenet --analyse --calibration photos --layer b13.pw -o analysis
     """
+    training = {
+        "--data-pictures": data_pictures,
+        "--epochs": epochs,
+        "--seed": seed,
+        "--resume": resume or None,
+    }
     if analyse:
         from etinynet.commands.analysing import analyse_file, print_analysis
 
+        own = {"--method": method, "--layer-bits": layer_bits, "--per-layer": per_layer or None}
+        _refuse({**own, **training}, "--analyse measures every method; it takes no")
         bits = 4 if weight_bits is None else weight_bits
         if len(data or ()) > 1:
             raise ConfigError("--data is given more than once; --analyse takes one folder")
@@ -73,20 +88,23 @@ def quantize(
         )
         print_json(found) if as_json else print_analysis(found)
         return
-    if layer or labels:
-        raise ConfigError("--layer and --labels are for --analyse, which is not given")
+    _refuse({"--layer": layer, "--labels": labels}, "only --analyse takes")
+    if not data:
+        _refuse(training, "no training without --data, which goes with")
     from etinynet.commands.quantizing import Request, Teaching, quantize_file
 
     request = Request(
         weight_bits=8 if weight_bits is None else weight_bits,
-        method=method,
+        method="best" if method is None else method,
         layer_bits=tuple(layer_bits or ()),
         per_layer=per_layer,
         pictures=pictures,
     )
-    teaching = Teaching(tuple(data), data_pictures, epochs, seed, resume) if data else None
-    if resume and teaching is None:
-        raise ConfigError("--resume goes on with training; it needs --data")
+    teaching = None
+    if data:
+        most = 4000 if data_pictures is None else data_pictures
+        count = 20 if epochs is None else epochs
+        teaching = Teaching(tuple(data), most, count, seed or 0, resume)
     result = quantize_file(weights, calibration, output, request, size, teaching)
     if as_json:
         print_json(result)
@@ -95,3 +113,10 @@ def quantize(
         f"{result['bytes']:,} bytes, {result['weight_bits']}-bit weights, method "
         f"{result['method']}, {result['pictures']} calibration pictures -> {output}"
     )
+
+
+def _refuse(options: dict[str, object], why: str) -> None:
+    """Raises ConfigError for the first of `options` that is given, not None."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{why} {name}")

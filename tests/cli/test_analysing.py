@@ -147,10 +147,13 @@ def test_command(run: Run, weights: Path, photos: Path, tmp_path: Path) -> None:
     assert "top1 of 3 pictures" in again.out
     assert str(output) in again.out
     words = run(*given, "--layer", "b0.pw").refused()
-    assert "--layer and --labels are for --analyse" in words
+    assert "only --analyse takes --layer" in words
 
 
 def test_no_options_of_the_analysis_by_themselves(run: Run, weights: Path, photos: Path) -> None:
     given = ("quantize", weights, "--calibration", photos, "-o", photos / "no.etn")
     for more in (("--layer", "stem"), ("--labels", photos / "labels.tsv")):
-        assert "for --analyse" in run(*given, *more).refused()
+        assert f"only --analyse takes {more[0]}" in run(*given, *more).refused()
+    for more in (("--method", "asq"), ("--per-layer",), ("--layer-bits", "stem=8"), ("--seed", 1)):
+        words = run(*given, "--analyse", *more).refused()
+        assert f"--analyse measures every method; it takes no {more[0]}" in words
