@@ -116,6 +116,18 @@ def test_two_epochs_come_nearer_to_the_float_network(
     assert [p.name for p in how.folder.iterdir()] == ["quantized"]
 
 
+def test_without_labels_the_classifier_keeps_its_integers(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning
+) -> None:
+    start, found = starts("lsq"), trained(layers, starts, how)
+    assert torch.equal(found.weights[SCORES].integers, start.weights[SCORES].integers)
+    assert not torch.equal(found.layers[0].gain, start.layers[0].gain)
+    taught_by_labels = trained(
+        layers, starts, dataclasses.replace(how, labelled=True, folder=how.folder / "labels")
+    )
+    assert not torch.equal(taught_by_labels.layers[-1].gain, start.layers[-1].gain)
+
+
 class _Stop(KeyboardInterrupt):
     """Stands for Ctrl-C."""
 
@@ -209,13 +221,16 @@ def test_the_loss_is_of_scores_tensors_and_labels(
     entropy = functional.cross_entropy(scores, labels)
     torch.testing.assert_close(with_labels - without, entropy, rtol=1e-4, atol=1e-5)
     real = run_layers(layers, x)
-    wanted, aim = 0.0, real[SCORES].flatten(1).log_softmax(1)
+    found, aim = (
+        x.double().flatten(1) - x.double().flatten(1).mean(1, keepdim=True)
+        for x in (scores, real[SCORES])
+    )
+    wanted = ((found - aim) ** 2).sum() / (aim**2).sum()
     for name in watched(layers):
         deviation = start.statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1)
         error = ((network.values[name] - real[name]) / deviation).square().mean()
         wanted = wanted + error / len(watched(layers))
-    wanted = wanted + (aim.exp() * (aim - scores.log_softmax(1))).sum(1).mean()
-    torch.testing.assert_close(without, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(without.double(), wanted, rtol=1e-4, atol=1e-5)
     network.values = real
     own = distillation(network, layers, start.statistics, False)(x, real[SCORES].flatten(1), labels)
     assert abs(float(own)) < 1e-6

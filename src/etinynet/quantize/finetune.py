@@ -18,7 +18,7 @@ from etinynet.quantize.correct import Rounded
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
-from etinynet.train.distil import divergence, first_classes
+from etinynet.train.distil import first_classes
 from etinynet.train.loop import STATE, Epoch, Loss, Progress, fit
 from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe
@@ -59,7 +59,7 @@ def recipe_of(epochs: int, seed: int) -> Recipe:
     return Recipe(
         epochs=epochs,
         batch_size=16,
-        learning_rate=1.5e-3,
+        learning_rate=1e-3,
         weight_decay=0.0,
         warmup_epochs=0,
         label_smoothing=0.0,
@@ -85,10 +85,12 @@ def distillation(
     statistics: Mapping[str, ChannelStatistics],
     labelled: bool,
 ) -> Loss:
-    """Divergence of `network`'s class probabilities from the float network's, and squared errors.
+    """Squared error of `network` against the float network, of scores and of `watched` tensors.
 
-    The errors are those of the `watched` tensors, in standard deviations of each channel; their
-    mean is added to the divergence. With `labelled` the labels' cross entropy is added too.
+    That of the scores is relative to their variance, all classes alike: the divergence of the
+    probabilities would look at the few classes of the training pictures alone, and give up the
+    others. That of the tensors is in standard deviations of each channel; their mean is added,
+    and with `labelled` the labels' cross entropy.
     """
     names = watched(teacher)
     scale = {
@@ -98,13 +100,20 @@ def distillation(
     def loss(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             real = run_layers(teacher, inputs)
-        total = divergence(scores, real[SCORES].flatten(1))
+            aim = _centred(real[SCORES].flatten(1))
+            power = aim.square().mean().clamp_min(torch.finfo(aim.dtype).tiny)
+        total = (_centred(scores) - aim).square().mean() / power
         for name in names:
             error = (network.values[name] - real[name]) * scale[name]
             total = total + error.square().mean() / len(names)
         return total + functional.cross_entropy(scores, labels) if labelled else total
 
     return loss
+
+
+def _centred(scores: Tensor) -> Tensor:
+    """`scores` (N, classes) less each picture's mean, which decides nothing."""
+    return scores - scores.mean(1, keepdim=True)
 
 
 def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
@@ -141,6 +150,8 @@ def finetune(
     deviations = {name: found.deviation for name, found in start.statistics.items()}
     network = PreparedNetwork(start.layers, method, per_channel, start.weights, deviations)
     loss = distillation(network, layers, start.statistics, how.labelled)
+    if not how.labelled:
+        network.hold(SCORES)  # few kinds of picture do not show it what the other classes need
     data = how.data if how.labelled else taught(how.data, layers)
     history: list[Epoch] = []
     for stage, epochs in stages:

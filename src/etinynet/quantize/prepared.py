@@ -128,6 +128,10 @@ class PreparedNetwork(nn.Module):
         for layer in self._prepared.values():
             layer.rounds = rounds
 
+    def hold(self, name: str) -> None:
+        """Keeps the layer `name` as it starts: no gradient reaches its parameters."""
+        self._prepared[_key(name)].requires_grad_(False)
+
     def current(self) -> list[Layer]:
         """All layers as they are now."""
         return [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from etinynet.data.images import Preprocess, load_picture
-from etinynet.data.labels import Dataset, split_held_out
+from etinynet.data.images import Preprocess, load_picture, picture_size
+from etinynet.data.labels import Dataset, Example, split_held_out
 from etinynet.errors import DataError
 
 __all__ = [
@@ -88,9 +90,44 @@ def load_training_data(
 def load_unlabelled(
     dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
 ) -> TrainingData:
-    """Pictures whose labels nobody reads, split and loaded like labelled ones. Raises DataError."""
+    """Pictures whose labels nobody reads, split like labelled ones. Raises DataError.
+
+    Training pictures that would have to be enlarged to half as much again, or more, are laid side
+    by side with those after them instead: an enlarged picture has no fine detail to learn from.
+    """
     train, held_out = split_held_out(dataset)
-    return _loaded(train, held_out, dataset.class_names, preprocess, opened)
+    found = _loaded(train, held_out, dataset.class_names, preprocess, opened)
+    side = preprocess.resize_short
+    pixels, examples = found.train.pixels.numpy(), train.examples
+    small = [i for i, one in enumerate(examples) if _tiles(one, side) > 1]
+    for at, index in enumerate(small):
+        tiles = _tiles(examples[index], side)
+        chosen = [examples[small[(at + i) % len(small)]] for i in range(tiles**2)]
+        pixels[index] = _mosaic(chosen, tiles, side)
+    digest = hashlib.sha256(found.digest.encode() + pixels.tobytes()).hexdigest()
+    return dataclasses.replace(found, digest=digest)
+
+
+def _tiles(example: Example, side: int) -> int:
+    """How many pictures like `example` fill a square's `side` in their own size, at least 1."""
+    return max(round(side / min(picture_size(example.path))), 1)
+
+
+def _mosaic(examples: Sequence[Example], tiles: int, side: int) -> NDArray[np.uint8]:
+    """`tiles` x `tiles` pictures, the middle of each, as uint8 (side, side, 3)."""
+    part = -(-side // tiles)
+    rows = []
+    for row in range(tiles):
+        line = examples[row * tiles : (row + 1) * tiles]
+        rows.append(np.concatenate([_middle(one, part) for one in line], axis=1))
+    return np.concatenate(rows)[:side, :side]
+
+
+def _middle(example: Example, part: int) -> NDArray[np.uint8]:
+    """The middle of a picture in its own size, enlarged only if it is smaller than `part`."""
+    picture = load_picture(example.path)
+    short = max(min(picture.shape[:2]), part)
+    return Preprocess(part, short).apply(picture)
 
 
 def to_network(pixels: Tensor) -> Tensor:
