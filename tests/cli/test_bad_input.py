@@ -29,6 +29,15 @@ from graph_cases import ETINYNET_1_0, etinynet_graph
             "target 'stm32f999' is unknown, allowed are",
         ),
         (("verify", GRAPH, "--on", "host", "--data", ASSETS, "-n", 0), "-n is 0, allowed are 1"),
+        (
+            ("compile", GRAPH, "--target", "host", "-o", "c", "--plan", "small"),
+            "--plan is 'small', allowed are stream, inplace, fast",
+        ),
+        (("run", GRAPH, "--on", "host", PICTURE, "--plan", "small"), "plan: 'small' is unknown"),
+        (
+            ("run", GRAPH, "--on", "reference", PICTURE, "--plan", "fast"),
+            "target 'reference' has no memory plan, --plan is 'fast'",
+        ),
         (("evaluate", GRAPH, ASSETS, "--limit", 0), "--limit is 0, allowed are 1 and more"),
         (("evaluate", GRAPH, ASSETS), "no class folders; expected one folder of pictures a class"),
         (("summary", "etinynet-9"), "width is 9.0; a number above 0 and up to 8 is allowed"),

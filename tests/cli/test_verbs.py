@@ -61,6 +61,20 @@ def test_predict_reads_a_graph_and_float_weights(run: Run, weights: Path) -> Non
     assert sum(entry["score"] for entry in both["top"]) == pytest.approx(1, abs=1e-5)
 
 
+def test_plans_are_chosen_and_reported(run: Run, tmp_path: Path) -> None:
+    for plan, chosen in ((("--plan", "stream"), "stream"), ((), "fast")):
+        found = run("compile", GRAPH, "--target", "host", "-o", tmp_path / "c", *plan, "--json")
+        assert found.json()["plan"] == chosen
+        report = json.loads((tmp_path / "c" / "report.json").read_text())
+        assert report["planned"]["mode"] == chosen
+        assert (tmp_path / "c" / "memory.svg").read_text().startswith("<svg ")
+    small = run("run", GRAPH, "--on", "stm32f412", PICTURE, "--plan", "stream", "--json").json()
+    large = run("run", GRAPH, "--on", "stm32f412", PICTURE, "--plan", "fast", "--json").json()
+    assert small["pictures"][0]["scores"] == large["pictures"][0]["scores"]
+    assert small["ram_bytes"] < large["ram_bytes"]
+    assert small["instructions"] > large["instructions"]
+
+
 def test_run_gives_the_reference_scores_and_the_costs(run: Run) -> None:
     expected = run("run", "sign-digits", "--on", "reference", PICTURE, "--json").json()
     found = run("run", GRAPH, "--on", "stm32f412", PICTURE, "--json").json()

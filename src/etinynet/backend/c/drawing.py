@@ -9,8 +9,8 @@ from etinynet.graph.ir import Graph
 
 __all__ = ["memory_svg"]
 
-_WIDTH, _HEIGHT = 1500, 900
-_LEFT, _TOP, _BOTTOM = 90, 70, 60
+_WIDTH, _HEIGHT = 1600, 900
+_LEFT, _TOP, _RIGHT, _BOTTOM = 90, 70, 130, 60
 _TICKS = 8
 _SMALL = "#9a9a9a"
 #: Least pixels of a box that carries its name, and pixels of a letter.
@@ -34,7 +34,7 @@ class _Scale:
         self.times, self.bytes = 2 * plan.events, max(plan.arena_bytes, 1)
 
     def x(self, time: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 20) * time / self.times
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * time / self.times
 
     def y(self, offset: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * offset / self.bytes
@@ -95,6 +95,16 @@ def _small(plan: Plan, scale: _Scale) -> str:
     return f"<g><title>scratch and pad rows</title>{boxes}</g>"
 
 
+def _legend(used: list[str]) -> Iterator[str]:
+    """Every tensor's colour and name, in order of the graph."""
+    step = min(16.0, (_HEIGHT - _TOP - _BOTTOM) / len(used))
+    for index, name in enumerate(used):
+        x, y = _WIDTH - _RIGHT + 14, _TOP + index * step
+        place = f'x="{x}" y="{y:.1f}" width="10" height="{min(10.0, step):.1f}"'
+        yield f'<rect {place} fill="{_colour(index)}"/>'
+        yield _text(x + 15, y + 9, name, f' font-size="{min(11.0, step):.1f}"')
+
+
 def _axes(plan: Plan, scale: _Scale) -> list[str]:
     lines = []
     right, bottom = scale.x(scale.times), scale.y(0)
@@ -118,8 +128,8 @@ def _axes(plan: Plan, scale: _Scale) -> list[str]:
 def memory_svg(graph: Graph, plan: Plan) -> bytes:
     """The arena over the calls of a run: a rectangle for rows of a tensor while they are in use.
 
-    Up: bytes of the arena; right: calls of operators in order. Grey is scratch. Pointing at a
-    rectangle shows its tensor. Plain SVG, no script.
+    Up: bytes of the arena; right: calls of operators in order. Grey is scratch. Colours are named
+    at the right, and by pointing at a rectangle. Plain SVG, no script.
     """
     scale = _Scale(plan)
     used = [name for name in graph.tensors if name in plan.places]
@@ -143,5 +153,6 @@ def memory_svg(graph: Graph, plan: Plan) -> bytes:
         shape = "x".join(str(side) for side in graph.tensors[name].shape)
         parts.append(_tensor(plan, scale, name, shape, _colour(index)))
     parts.append(_small(plan, scale))
+    parts += _legend(used)
     parts += [label for name in used if (label := _label(plan, scale, name))]
     return ("\n".join([*parts, "</svg>"]) + "\n").encode()
