@@ -35,6 +35,8 @@ __all__ = [
     "host_scores",
     "identifier",
     "load_params",
+    "loaded_of",
+    "open_float",
     "open_graph",
     "open_model",
     "rank",
@@ -104,6 +106,20 @@ def graph_of(opened: Opened) -> Graph:
     """The graph of what `open_graph` gave."""
     assert opened.graph is not None
     return opened.graph
+
+
+def open_float(text: str) -> Opened:
+    """As `open_model`, for float weights only; UnsupportedError for an integer graph."""
+    opened = open_model(text)
+    if opened.loaded is None:
+        raise UnsupportedError(f"{text}: already an integer graph; float weights are needed")
+    return opened
+
+
+def loaded_of(opened: Opened) -> LoadedModel:
+    """The float network of what `open_float` gave."""
+    assert opened.loaded is not None
+    return opened.loaded
 
 
 def graph_preprocess(graph: Graph, source: str) -> Preprocess:

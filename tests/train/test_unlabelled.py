@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etinynet.data.images import Preprocess, picture_size
+from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset, Example, split_held_out
 from etinynet.errors import DataError
-from etinynet.train.pictures import load_unlabelled
+from etinynet.train.pictures import load_split, load_unlabelled
 
 
 def _dataset(folder: Path, sides: list[int]) -> Dataset:
@@ -50,8 +50,18 @@ def test_large_pictures_stay_among_small_ones(tmp_path: Path) -> None:
         assert all((sides[grey] == 64) is large for grey in greys)
 
 
-def test_size_of_what_is_no_picture(tmp_path: Path) -> None:
-    path = tmp_path / "no.jpg"
-    path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"no\.jpg: damaged picture"):
-        picture_size(path)
+def test_labelled_pictures_keep_to_themselves(tmp_path: Path) -> None:
+    """A square of several pictures would have several labels."""
+    dataset = _dataset(tmp_path, [32] * 24)
+    data = load_split(dataset, Preprocess(56, 64))
+    train, _ = split_held_out(dataset)
+    for one, square in zip(train.examples, data.train.pixels.numpy(), strict=True):
+        assert np.unique(square).tolist() == [10 + int(one.path.stem)]
+
+
+def test_what_is_no_picture(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path, [32] * 24)
+    broken = split_held_out(dataset)[0].examples[0].path
+    broken.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=rf"{broken.name}: not a picture of a known format"):
+        load_unlabelled(dataset, Preprocess(56, 64))

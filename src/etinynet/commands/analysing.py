@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from etinynet.artefact import write_directory
 from etinynet.commands.using import labelled
 from etinynet.data.collect import find_pictures, prepared
-from etinynet.data.images import Preprocess, to_input
+from etinynet.data.images import Preprocess
 from etinynet.data.labels import Example
-from etinynet.errors import ConfigError, DataError, UnsupportedError
-from etinynet.opened import Opened, open_model
+from etinynet.errors import ConfigError, DataError
+from etinynet.opened import Opened, loaded_of, open_float
 from etinynet.show import print_lines, print_table, tracked
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def analyse_file(
     if labels is not None and data is None:
         raise ConfigError(f"--labels is {str(labels)!r}; it needs --data, the folder of its paths")
     require_matplotlib()
-    opened = open_model(weights)
-    if opened.loaded is None:
-        raise UnsupportedError(f"{weights}: already an integer graph; float weights are needed")
-    network = layers_of(opened.loaded.model)
+    opened = open_float(weights)
+    network = layers_of(loaded_of(opened).model)
     drawn = _chosen(network, layers)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     examples = None if data is None else _spread(opened, data, labels, pictures)
@@ -102,8 +100,7 @@ def _spread(opened: Opened, data: Path, labels: Path | None, most: int) -> list[
     examples = labelled(opened, data, labels, None, False).examples
     count = min(most, len(examples))
     chosen = [examples[i * len(examples) // count] for i in range(count)]
-    assert opened.loaded is not None
-    classes = opened.loaded.config.classes
+    classes = loaded_of(opened).config.classes
     for example in chosen:
         if example.label >= classes:
             raise DataError(
@@ -117,10 +114,11 @@ def _inputs(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
     """Prepared pictures as batches of network input (N, 3, H, W), pixel minus 128."""
     import torch
 
+    from etinynet.train.pictures import to_network
+
     iterator = iter(pictures)
     while batch := list(islice(iterator, _BATCH)):
-        pixels = torch.from_numpy(np.stack([to_input(picture) for picture in batch]))
-        yield pixels.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+        yield to_network(torch.from_numpy(np.stack(batch)))
 
 
 def _measure(

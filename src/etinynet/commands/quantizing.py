@@ -13,10 +13,10 @@ import numpy as np
 from etinynet.artefact import provenance, read_file, sha256, write_file
 from etinynet.commands.training import shown_training
 from etinynet.data.collect import find_pictures, prepared, training_pictures
-from etinynet.data.images import Preprocess, to_input
-from etinynet.errors import ConfigError, UnsupportedError
+from etinynet.data.images import Preprocess
+from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
-from etinynet.opened import Opened, identifier, open_model
+from etinynet.opened import Opened, identifier, loaded_of, open_float
 from etinynet.show import note, tracked
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def quantize_file(
     from etinynet.quantize.pipeline import quantize_model
 
     config = request.checked()
-    opened = open_model(weights)
-    if opened.loaded is None:
-        raise UnsupportedError(f"{weights}: already an integer graph; float weights are needed")
+    opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     paths = find_pictures(calibration, config.pictures)
     if len(paths) < _FEW:
@@ -106,7 +104,7 @@ def quantize_file(
     name = identifier(output.stem)
     with shown_training(0) as (_, stepped):
         graph = quantize_model(
-            opened.loaded.model, inputs, used, name, metadata, finetuning, stepped
+            loaded_of(opened).model, inputs, used, name, metadata, finetuning, stepped
         )
     data = graph_to_bytes(graph)
     write_file(output, data)
@@ -128,9 +126,10 @@ def _inputs(paths: list[Path], preprocess: Preprocess) -> Tensor:
     """Pictures as network input (N, 3, size, size), pixel minus 128."""
     import torch
 
+    from etinynet.train.pictures import to_network
+
     shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
-    inputs = torch.from_numpy(np.stack([to_input(picture) for picture in shown]))
-    return inputs.permute(0, 3, 1, 2).float()
+    return to_network(torch.from_numpy(np.stack(list(shown))))
 
 
 def _metadata(
@@ -142,7 +141,7 @@ def _metadata(
     finetuning: Finetuning | None,
 ) -> dict[str, Any]:
     """What the graph says of itself, as plain JSON; `hashes` are the calibration pictures'."""
-    assert opened.loaded is not None
+    loaded = loaded_of(opened)
     inputs = {"calibration": hashes}
     command = (
         f"quantize {Path(weights).name} --method {config.method} "
@@ -154,8 +153,8 @@ def _metadata(
     metadata = {
         "class_names": None if opened.class_names is None else list(opened.class_names),
         "preprocess": preprocess.to_json(),
-        "network": opened.loaded.config.to_json(),
-        "weights": opened.loaded.provenance,
+        "network": loaded.config.to_json(),
+        "weights": loaded.provenance,
         "provenance": provenance(command, inputs),
     }
     return dict(json.loads(json.dumps(metadata)))  # tuples become lists
@@ -171,16 +170,16 @@ def _finetuning(
 ) -> Finetuning:
     """The training pictures opened, and how to train on them; shows the progress."""
     from etinynet.quantize.finetune import Finetuning, recipe_of
-    from etinynet.train.pictures import load_unlabelled
+    from etinynet.train.pictures import load_split, load_unlabelled
 
-    assert opened.loaded is not None
     recipe = recipe_of(teaching.epochs, teaching.seed)
     dataset, labelled = training_pictures(teaching.folders, teaching.pictures, opened.class_names)
     note(f"{len(dataset.examples)} training pictures, {'with' if labelled else 'without'} labels")
     with shown_training(len(dataset.examples)) as (shown, _):
-        data = load_unlabelled(dataset, preprocess, shown)
+        load = load_split if labelled else load_unlabelled
+        data = load(dataset, preprocess, shown)
     identity = {
-        "weights": opened.loaded.provenance,
+        "weights": loaded_of(opened).provenance,
         "quantization": json.loads(json.dumps(dataclasses.asdict(config))),
         "calibration": sha256(hashes),
     }

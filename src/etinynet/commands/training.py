@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
-from etinynet.errors import ConfigError, UnsupportedError
+from etinynet.errors import ConfigError
 from etinynet.model.config import named_config
-from etinynet.opened import open_model
+from etinynet.opened import loaded_of, open_float
 from etinynet.show import note, progress
 
 if TYPE_CHECKING:
@@ -111,10 +111,9 @@ def teach(
     from etinynet.train.distil import student_recipe, train_student
     from etinynet.train.pictures import load_unlabelled
 
-    opened = open_model(teacher)
-    if opened.loaded is None:
-        raise UnsupportedError(f"{teacher}: an integer graph; a teacher needs float weights")
-    wide = opened.loaded.config
+    opened = open_float(teacher)
+    loaded = loaded_of(opened)
+    wide = loaded.config
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     config = named_config(
         model,
@@ -129,7 +128,7 @@ def teach(
     with shown_training(len(dataset.examples)) as (shown, stepped):
         pictures = load_unlabelled(dataset, preprocess, shown)
         _, history = train_student(
-            opened.loaded,
+            loaded,
             config,
             pictures,
             recipe,

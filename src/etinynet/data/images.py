@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from etinynet.errors import ConfigError, DataError
 
-__all__ = ["MAX_PIXELS", "Preprocess", "load_picture", "picture_size", "to_input"]
+__all__ = ["MAX_PIXELS", "Preprocess", "load_picture", "to_input"]
 
 #: Largest picture that is decoded, in pixels: decoding takes 3 to 8 bytes a pixel.
 MAX_PIXELS = 200_000_000
@@ -43,15 +43,6 @@ def load_picture(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot read this picture: {error.strerror or error}") from None
     # Decoders of damaged files raise nearly anything: ValueError, SyntaxError, IndexError, ...
     except Exception as error:
-        raise DataError(f"{path}: damaged picture: {type(error).__name__}: {error}") from None
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) as stored, without decoding the picture. Raises DataError."""
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except Exception as error:  # as for load_picture, decoders raise nearly anything
         raise DataError(f"{path}: damaged picture: {type(error).__name__}: {error}") from None
 
 

@@ -16,7 +16,7 @@ from etinynet.quantize.activations import (
     fake_quantize,
 )
 from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.layers import INPUT, Layer, run_layer
+from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight
 
@@ -97,7 +97,7 @@ def round_and_correct(
     network's moments) and for its own roundings. All of it costs nothing in the integer graph.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
-    last_read = {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}
+    last_read = last_reads(layers)
     result = Rounded([], {}, {INPUT: INPUT_ACTIVATION}, rules.statistics)
     for index, layer in enumerate(layers):
         rounded, weight = layer, None
@@ -111,8 +111,7 @@ def round_and_correct(
         result.activations[layer.name] = activation
         for real, quantized in states:
             for values, step in ((real, layer), (quantized, rounded)):
-                residual = None if step.residual is None else values[step.residual]
-                values[layer.name] = run_layer(step, values[layer.input], residual)
+                values[layer.name] = output_of(step, values)
             quantized[layer.name] = fake_quantize(quantized[layer.name], activation)
             for name in [n for n in real if last_read.get(n, index + 1) <= index]:
                 del real[name], quantized[name]

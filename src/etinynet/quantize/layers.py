@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,16 @@ from etinynet.errors import UnsupportedError
 from etinynet.model.blocks import ConvUnit
 from etinynet.model.etinynet import EtinyNet
 
-__all__ = ["INPUT", "SCORES", "Layer", "layers_of", "run_layer", "run_layers"]
+__all__ = [
+    "INPUT",
+    "SCORES",
+    "Layer",
+    "last_reads",
+    "layers_of",
+    "output_of",
+    "run_layer",
+    "run_layers",
+]
 
 # A channel whose variance in training was below this part of epsilon is constant: its shift alone.
 _CONSTANT = 1e-6
@@ -136,10 +145,20 @@ def run_layer(layer: Layer, x: Tensor, residual: Tensor | None) -> Tensor:
     return y if residual is None else y + residual
 
 
+def output_of(layer: Layer, values: Mapping[str, Tensor]) -> Tensor:
+    """`layer` on `values`, the tensors before it by name."""
+    residual = None if layer.residual is None else values[layer.residual]
+    return run_layer(layer, values[layer.input], residual)
+
+
 def run_layers(layers: Sequence[Layer], x: Tensor) -> dict[str, Tensor]:
     """Every layer's output for a batch of inputs (N, 3, H, W), pixel minus 128, by name."""
     values = {INPUT: x}
     for layer in layers:
-        residual = None if layer.residual is None else values[layer.residual]
-        values[layer.name] = run_layer(layer, values[layer.input], residual)
+        values[layer.name] = output_of(layer, values)
     return values
+
+
+def last_reads(layers: Sequence[Layer]) -> dict[str, int]:
+    """By name of a tensor that is read: the index of the last layer that reads it."""
+    return {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from etinynet.quantize.layers import INPUT, SCORES, Layer, run_layer
+from etinynet.quantize.layers import INPUT, SCORES, Layer, output_of
 
 __all__ = ["output_sensitivity"]
 
@@ -27,8 +27,7 @@ def output_sensitivity(
     for batch in batches:
         values = {INPUT: batch}
         for layer in layers:
-            residual = None if layer.residual is None else values[layer.residual]
-            output = run_layer(layer, values[layer.input], residual)
+            output = output_of(layer, values)
             if output.requires_grad:
                 output.retain_grad()
             else:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from etinynet.errors import DataError
 from etinynet.quantize.correct import fit_layer
-from etinynet.quantize.layers import INPUT, SCORES, Layer, run_layer, run_layers
+from etinynet.quantize.layers import INPUT, SCORES, Layer, last_reads, output_of, run_layers
 from etinynet.quantize.quantizers import lsq
 from etinynet.quantize.search import search_step
 
@@ -55,7 +55,7 @@ def fitted_versions(
     on the float outputs of the layers before, for batches (N, 3, H, W), pixel minus 128.
     """
     states = [{INPUT: batch} for batch in batches]
-    last_read = {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}
+    last_read = last_reads(layers)
     for index, layer in enumerate(layers):
         version = layer
         if layer.weight is not None:
@@ -64,8 +64,7 @@ def fitted_versions(
             version = fit_layer(layer, version, [(values, values) for values in states])
         yield layer.name, version
         for values in states:
-            residual = None if layer.residual is None else values[layer.residual]
-            values[layer.name] = run_layer(layer, values[layer.input], residual)
+            values[layer.name] = output_of(layer, values)
             for name in [n for n in values if last_read.get(n, index + 1) <= index]:
                 del values[name]
 
@@ -76,8 +75,7 @@ def _scores_with(
     """Scores (N, classes) with `version` in the place of layer `index`; the earlier are `real`."""
     values = dict(real)
     for layer in (version, *layers[index + 1 :]):
-        residual = None if layer.residual is None else values[layer.residual]
-        values[layer.name] = run_layer(layer, values[layer.input], residual)
+        values[layer.name] = output_of(layer, values)
     return values[SCORES].flatten(1)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etinynet.data.images import Preprocess, load_picture, picture_size
-from etinynet.data.labels import Dataset, Example, split_held_out
+from etinynet.data.images import Preprocess, load_picture
+from etinynet.data.labels import Dataset, split_held_out
 from etinynet.errors import DataError
 
 __all__ = [
     "Pictures",
     "TrainingData",
     "load_pictures",
+    "load_split",
     "load_training_data",
     "load_unlabelled",
     "to_network",
@@ -56,10 +56,19 @@ def load_pictures(
     dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
 ) -> Pictures:
     """All pictures of `dataset` after `preprocess`; calls `opened` after each. Raises DataError."""
-    shape = (len(dataset.examples), preprocess.size, preprocess.size, 3)
-    pixels = np.empty(shape, np.uint8)
+    return _opened(dataset, preprocess.size, opened, lambda _, picture: preprocess.apply(picture))
+
+
+def _opened(
+    dataset: Dataset,
+    side: int,
+    opened: Callable[[], None] | None,
+    apply: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
+) -> Pictures:
+    """All pictures of `dataset`, each decoded once; `apply` makes squares of index and picture."""
+    pixels = np.empty((len(dataset.examples), side, side, 3), np.uint8)
     for index, example in enumerate(dataset.examples):
-        pixels[index] = preprocess.apply(load_picture(example.path))
+        pixels[index] = apply(index, load_picture(example.path))
         if opened is not None:
             opened()
     labels = torch.tensor([example.label for example in dataset.examples], dtype=torch.int64)
@@ -84,7 +93,15 @@ def load_training_data(
     for label, name in enumerate(dataset.class_names):
         if label not in present:
             raise DataError(f"class {name!r} has no training pictures; add pictures of it")
-    return _loaded(train, held_out, dataset.class_names, preprocess, opened)
+    return _loaded(train, held_out, dataset.class_names, preprocess, opened, load_pictures)
+
+
+def load_split(
+    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+) -> TrainingData:
+    """As `load_training_data`, where some classes may have no pictures. Raises DataError."""
+    parts = split_held_out(dataset)
+    return _loaded(*parts, dataset.class_names, preprocess, opened, load_pictures)
 
 
 def load_unlabelled(
@@ -95,39 +112,33 @@ def load_unlabelled(
     Training pictures that would have to be enlarged to half as much again, or more, are laid side
     by side with those after them instead: an enlarged picture has no fine detail to learn from.
     """
-    train, held_out = split_held_out(dataset)
-    found = _loaded(train, held_out, dataset.class_names, preprocess, opened)
-    side = preprocess.resize_short
-    pixels, examples = found.train.pixels.numpy(), train.examples
-    small = [i for i, one in enumerate(examples) if _tiles(one, side) > 1]
-    for at, index in enumerate(small):
-        tiles = _tiles(examples[index], side)
-        chosen = [examples[small[(at + i) % len(small)]] for i in range(tiles**2)]
-        pixels[index] = _mosaic(chosen, tiles, side)
-    digest = hashlib.sha256(found.digest.encode() + pixels.tobytes()).hexdigest()
-    return dataclasses.replace(found, digest=digest)
+    parts = split_held_out(dataset)
+    return _loaded(*parts, dataset.class_names, preprocess, opened, _side_by_side)
 
 
-def _tiles(example: Example, side: int) -> int:
-    """How many pictures like `example` fill a square's `side` in their own size, at least 1."""
-    return max(round(side / min(picture_size(example.path))), 1)
+def _side_by_side(
+    dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None
+) -> Pictures:
+    """As `load_pictures`, with squares of several small pictures in their own size."""
+    small: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {}
 
+    def apply(index: int, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        short = min(picture.shape[:2])
+        tiles = max(round(square.size / short), 1)
+        if tiles > 1:
+            part = -(-square.size // tiles)
+            middle = Preprocess(part, max(short, part)).apply(picture)
+            small.setdefault(tiles, []).append((index, middle))
+        return square.apply(picture)
 
-def _mosaic(examples: Sequence[Example], tiles: int, side: int) -> NDArray[np.uint8]:
-    """`tiles` x `tiles` pictures, the middle of each, as uint8 (side, side, 3)."""
-    part = -(-side // tiles)
-    rows = []
-    for row in range(tiles):
-        line = examples[row * tiles : (row + 1) * tiles]
-        rows.append(np.concatenate([_middle(one, part) for one in line], axis=1))
-    return np.concatenate(rows)[:side, :side]
-
-
-def _middle(example: Example, part: int) -> NDArray[np.uint8]:
-    """The middle of a picture in its own size, enlarged only if it is smaller than `part`."""
-    picture = load_picture(example.path)
-    short = max(min(picture.shape[:2]), part)
-    return Preprocess(part, short).apply(picture)
+    found = _opened(dataset, square.size, opened, apply)
+    pixels = found.pixels.numpy()
+    for tiles, members in small.items():
+        for at, (index, _) in enumerate(members):
+            chosen = [members[(at + i) % len(members)][1] for i in range(tiles**2)]
+            lines = [np.concatenate(chosen[i : i + tiles], 1) for i in range(0, tiles**2, tiles)]
+            pixels[index] = np.concatenate(lines)[: square.size, : square.size]
+    return found
 
 
 def to_network(pixels: Tensor) -> Tensor:
@@ -142,9 +153,11 @@ def _loaded(
     class_names: tuple[str, ...],
     preprocess: Preprocess,
     opened: Callable[[], None] | None,
+    load: Callable[[Dataset, Preprocess, Callable[[], None] | None], Pictures],
 ) -> TrainingData:
+    """Both parts; `load` makes the squares of the training part."""
     square = Preprocess(preprocess.resize_short, preprocess.resize_short)
-    parts = load_pictures(train, square, opened), load_pictures(held_out, preprocess, opened)
+    parts = load(train, square, opened), load_pictures(held_out, preprocess, opened)
     return TrainingData(*parts, class_names, preprocess, _digest(train, held_out, *parts))
 
 
