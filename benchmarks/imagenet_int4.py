@@ -1,7 +1,7 @@
 """4-bit EtinyNet-1.0 by every method with one budget: accuracy and bytes of the graph, as CSV.
 
 python benchmarks/imagenet_int4.py WEIGHTS SAMPLE OUT --calibration DIR --data DIR --data DIR
---epochs N [--only NAME]: float weights of 1000 classes; a folder with labels.tsv, which is only
+--epochs 0 N [--only NAME]: float weights of 1000 classes; a folder with labels.tsv, which is only
 evaluated; a folder for graphs and training states, which are not to be shared. A run that was
 interrupted goes on where it stopped. Rows go to results/imagenet_int4.csv, every epoch of every
 training to results/imagenet_int4_epochs.csv.
@@ -35,12 +35,12 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 def measure(name: str, arguments: argparse.Namespace) -> None:
-    """Quantizes by the run `name` of RUNS, without and with training, and records both."""
+    """Quantizes by the run `name` of RUNS with each number of epochs, and records the results."""
     method, wide, per_layer = RUNS[name]
     request = Request(4, method, wide, per_layer, arguments.pictures)
     sample, weights = arguments.sample, str(arguments.weights)
     real = evaluate_model(weights, sample, sample / "labels.tsv", None, False)
-    for epochs in (0, arguments.epochs):
+    for epochs in arguments.epochs:
         file = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}-{epochs}.etn"
         folders = tuple(arguments.data)
         state = file.with_name(f"{file.name}.training")
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1039)
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--data-pictures", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--epochs", type=int, nargs="+", required=True)
     parser.add_argument("--only", choices=list(RUNS), action="append")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

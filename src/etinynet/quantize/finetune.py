@@ -15,7 +15,9 @@ from torch.nn import functional
 from etinynet.errors import ConfigError
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.correct import Rounded
+from etinynet.quantize.gradual import pull_at, unevenness
 from etinynet.quantize.layers import SCORES, Layer, run_layers
+from etinynet.quantize.methods import is_gradual
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.distil import first_classes
@@ -23,7 +25,19 @@ from etinynet.train.loop import STATE, Epoch, Loss, Progress, fit
 from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe
 
-__all__ = ["Finetuned", "Finetuning", "distillation", "finetune", "recipe_of", "taught", "watched"]
+__all__ = [
+    "Finetuned",
+    "Finetuning",
+    "distillation",
+    "drawn_to_levels",
+    "finetune",
+    "recipe_of",
+    "taught",
+    "watched",
+]
+
+# Crops of this side are enough, and quicker: all positions share their weights.
+_SIDE = 160
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +58,10 @@ class Finetuning:
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """Layers with the trained constants, their integers, and what the graph's metadata keep."""
+    """Layers with the trained constants, and what the graph's metadata keep.
+
+    `weights`: the integers of the layers that were trained, by name; the others are float still.
+    """
 
     layers: list[Layer]
     weights: dict[str, QuantizedWeight]
@@ -58,12 +75,12 @@ def recipe_of(epochs: int, seed: int) -> Recipe:
     """
     return Recipe(
         epochs=epochs,
-        batch_size=16,
-        learning_rate=1e-3,
+        batch_size=24,
+        learning_rate=3e-3,
         weight_decay=0.0,
         warmup_epochs=0,
         label_smoothing=0.0,
-        smallest_crop=0.6,
+        smallest_crop=0.25,
         flip=True,
         rotation_degrees=0.0,
         colour=0.0,
@@ -111,6 +128,24 @@ def distillation(
     return loss
 
 
+def drawn_to_levels(loss: Loss, network: PreparedNetwork, steps: int) -> Loss:
+    """`loss` and the pull on the weights of `network` that are rounded little by little.
+
+    The pull, the same on every weight, grows over `steps` steps of training (gradual.py): weights
+    that matter little give way first, and those left over make up for them.
+    """
+    weights = list(network.gradual())
+    count = sum(weight.latent.numel() for weight in weights)
+
+    def total(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        pull = pull_at(network.steps.item() / steps) / count
+        network.steps += 1
+        uneven = torch.stack([unevenness(weight.placed) for weight in weights]).sum()
+        return loss(inputs, scores, labels) + pull * uneven
+
+    return total
+
+
 def _centred(scores: Tensor) -> Tensor:
     """`scores` (N, classes) less each picture's mean, which decides nothing."""
     return scores - scores.mean(1, keepdim=True)
@@ -143,16 +178,26 @@ def finetune(
 ) -> Finetuned:
     """Trains quantized weights from `start` until they do what the float `layers` do.
 
+    Gradual methods (gradual.py) begin at the float weights and take from `start` the scales alone.
     asq-paper trains the clamped float weights for the first half of the epochs, which are then
     the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
     """
     stages = _stages(method, how.recipe.epochs)
     deviations = {name: found.deviation for name, found in start.statistics.items()}
-    network = PreparedNetwork(start.layers, method, per_channel, start.weights, deviations)
+    gradual = is_gradual(method, per_channel)
+    # Few kinds of picture do not show the classifier what the other classes need.
+    names = [name for name in start.weights if how.labelled or name != SCORES]
+    pairs = zip(layers, start.layers, strict=True)
+    begin = [real if gradual or real.name not in names else rounded for real, rounded in pairs]
+    starts = {name: start.weights[name] for name in names}
+    network = PreparedNetwork(begin, method, per_channel, starts, deviations)
     loss = distillation(network, layers, start.statistics, how.labelled)
-    if not how.labelled:
-        network.hold(SCORES)  # few kinds of picture do not show it what the other classes need
+    if gradual:
+        batches = max(len(how.data.train) // how.recipe.batch_size, 1)
+        loss = drawn_to_levels(loss, network, batches * how.recipe.epochs)
     data = how.data if how.labelled else taught(how.data, layers)
+    seen = dataclasses.replace(data.preprocess, size=min(data.preprocess.size, _SIDE))
+    data = dataclasses.replace(data, preprocess=seen)
     history: list[Epoch] = []
     for stage, epochs in stages:
         network.round_weights(stage == "quantized")

@@ -17,7 +17,7 @@ from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["METHODS", "PAPER_LAMBDA", "Widths", "rounder_of", "start_value"]
+__all__ = ["METHODS", "PAPER_LAMBDA", "Widths", "is_gradual", "rounder_of", "start_value"]
 
 #: best: error-compensated integers, learned steps · lsq: learned steps · asq: error-compensated
 #: weights through ASQ, λ by search, learned · asq-paper: ASQ as the paper has it, per layer from
@@ -55,6 +55,11 @@ class Widths:
                 )
             widths |= dict.fromkeys(fitting, bits)
         return widths
+
+
+def is_gradual(method: str, per_channel: bool) -> bool:
+    """Whether training begins at the float weights and rounds them gradually (gradual.py)."""
+    return method == "best" or (method == "asq" and per_channel)
 
 
 def start_value(method: str, weight: Tensor, bits: int, per_channel: bool) -> Tensor:

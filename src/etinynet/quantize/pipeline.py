@@ -21,7 +21,9 @@ from etinynet.quantize.finetune import Finetuning, finetune
 from etinynet.quantize.layers import Layer, layers_of, run_layers
 from etinynet.quantize.lower import lower
 from etinynet.quantize.methods import METHODS, Widths, rounder_of
+from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
+from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.loop import Progress
 
 __all__ = ["MOST_PICTURES", "Quantization", "batches_of", "quantize_layers", "quantize_model"]
@@ -117,8 +119,10 @@ def quantize_model(
     if finetuning is not None:
         trained = finetune(layers, rounded, config.method, config.per_channel, finetuning, progress)
         integers = trained.weights
-        rounded = quantize_layers(
-            trained.layers, widths, lambda layer, moments: integers[layer.name], batches
-        )
+
+        def trained_or_new(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
+            return integers.get(layer.name) or rounder(layer, moments)
+
+        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)

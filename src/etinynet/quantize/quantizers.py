@@ -13,6 +13,7 @@ from etinynet.errors import ConfigError
 
 __all__ = [
     "asq",
+    "asq_latent",
     "clamped",
     "dorefa",
     "dorefa_symmetric",
@@ -131,6 +132,28 @@ def asq(
     """
     top = levels(bits)
     return round_through(top * rescaled(weight, lam, per_channel, multiply=multiply)) / top
+
+
+def asq_latent(normal: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+    """(weight, λ) of every output channel for which `rescaled(weight, λ, True)` is `normal`.
+
+    `normal` in [-1, 1], the largest magnitude of each channel 1, or all 0. Of the many such weights
+    it is the one whose λ comes closest to `lam` (output channels,): weight = atanh(m · normal), and
+    m, in (0, 1), grows as λ = 1/sigma falls.
+    """
+    axes, most = _axes(normal, True), 1 - 1e-4
+    low = torch.full_like(lam, 1e-3)
+    high = torch.full_like(lam, most)
+
+    def spread(part: Tensor) -> tuple[Tensor, Tensor]:
+        weight = torch.atanh(normal * _spread(part, normal, "lam"))
+        return weight, 1 / torch.sqrt(weight.var(axes, correction=0) + _EPSILON)
+
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = spread(middle)[1] > lam
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return spread(low)
 
 
 class _Lsq(Function):

@@ -1,0 +1,98 @@
+"""Weights that start as floats and are drawn to the levels little by little."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from etinynet.quantize.methods import start_value
+from etinynet.quantize.quantizers import asq_latent, levels, rescaled, round_through
+from etinynet.quantize.weights import QuantizedWeight
+
+__all__ = ["GradualWeight", "pull_at", "unevenness"]
+
+# Pull on all weights together at the first and the last step, in units of the loss: so weak that
+# hardly any weight moves, and so strong that none stays between two levels.
+_WEAKEST, _STRONGEST = 0.1, 3000.0
+# The pull has its full strength after this part of the training.
+_RAMP = 0.9
+
+
+class GradualWeight(nn.Module):
+    """The weights of one layer as positions between levels, rounded in evaluation mode alone.
+
+    They start as the float weights, clipped to the range of `start`'s scale. `latent` is counted in
+    levels; `spread` is the logarithm of the step (method best), or of λ (asq), over its start. The
+    latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the float
+    weights: the paper's clamped weights as initial points (section 3, "Training").
+    """
+
+    unit: Tensor
+    start: Tensor
+    curve: Tensor
+
+    def __init__(self, weight: Tensor, start: QuantizedWeight, method: str) -> None:
+        super().__init__()
+        self.method, self.bits, self.top = method, start.bits, levels(start.bits)
+        shape = (-1, *[1] * (weight.dim() - 1))
+        scale = start.scale.reshape(shape)
+        position = (weight.detach().double() / scale).clamp(-self.top, self.top)
+        value, curve = torch.ones_like(start.scale), torch.ones_like(scale)
+        if method == "asq":
+            largest = position.abs().amax(list(range(1, weight.dim())), keepdim=True)
+            stretch = torch.where(largest > 0, self.top / largest, 1)
+            scale, position = scale / stretch, position * stretch
+            lam = start_value("asq", weight, start.bits, True)
+            latent, value = asq_latent(position / self.top, lam)
+            curve = latent.abs().amax(list(range(1, weight.dim())), keepdim=True) / self.top
+            curve = torch.where(curve > 0, curve, 1)
+            position = latent / curve
+        self.register_buffer("unit", scale.float())
+        self.register_buffer("start", value.float())
+        self.register_buffer("curve", curve.float())
+        self.latent = nn.Parameter(position.float())
+        self.spread = nn.Parameter(torch.zeros_like(self.start))
+        self.placed = self.latent.detach()
+
+    def positions(self) -> Tensor:
+        """Weights in levels, -a to a, rounded in evaluation mode."""
+        if self.method == "asq":
+            lam = self.start * self.spread.exp()
+            found = self.top * rescaled(self.latent * self.curve, lam, True)
+        else:
+            with torch.no_grad():
+                self.latent.clamp_(-self.top, self.top)
+            found = self.latent.view_as(self.latent)  # no parameter of its own when it is kept
+        return found if self.training else round_through(found)
+
+    def scale(self) -> Tensor:
+        """Real value of a level, one an output channel, in a shape that meets the weights'."""
+        if self.method == "asq":
+            return self.unit
+        return self.unit * (self.start * self.spread.exp()).reshape(self.unit.shape)
+
+    def weight(self) -> Tensor:
+        """The weight as float; gradients reach the parameters. `placed` keeps its positions."""
+        self.placed = self.positions()
+        return self.placed * self.scale()
+
+    def quantized(self) -> QuantizedWeight:
+        """The integers that the weight rounds to, and their scale."""
+        position = self.positions()
+        codes = position.round().to(torch.int8)
+        return QuantizedWeight(codes, self.scale().double().flatten(), self.bits, position)
+
+
+def unevenness(positions: Tensor) -> Tensor:
+    """Sum of 4·d·(1-d), d the fraction of a position: 0 on a level, 1 halfway between two.
+
+    Its slope is steepest at the levels, so that a weight which arrives stays. It is AdaRound's
+    regularizer (Nagel et al. 2020, equation 24) with β = 2.
+    """
+    part = positions - positions.detach().floor()
+    return (4 * part * (1 - part)).sum()
+
+
+def pull_at(done: float) -> float:
+    """Strength of the pull after the part `done`, 0 to 1, of the training: it grows as a power."""
+    return float(_WEAKEST * (_STRONGEST / _WEAKEST) ** min(done / _RAMP, 1.0))
