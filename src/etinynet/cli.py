@@ -155,6 +155,7 @@ def compile_model(
     print_lines(f"{result['files']} files, memory plan {result['plan']} -> {output}")
     if "flash_bytes" in result:
         print_table(("memory", "bytes"), result["memory"].items())
+        print_lines(f"with the test picture the board says: {result['expected_line']}")
 
 
 @app.command()
