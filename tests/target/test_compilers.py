@@ -54,7 +54,9 @@ def test_firmware_by_gcc_equals_the_reference(seed: int | None, name: str) -> No
 @pytest.mark.usefixtures("arm_gcc")
 def test_gcc_of_arm_says_what_does_not_fit(build: Callable[..., Firmware]) -> None:
     with pytest.raises(FitError, match=r"RAM holds 262144 bytes, the program needs 304\d\d\d \("):
-        build("static uint8_t a[300000]; int main(void) { a[*(volatile int *)a] = 1; return a[9]; }")
+        build(
+            "static uint8_t a[300000]; int main(void) { a[*(volatile int *)a] = 1; return a[9]; }"
+        )
     with pytest.raises(ToolError, match=r"linker: .*undefined reference to `absent'"):
         build("int absent(void); int main(void) { return absent(); }")
 

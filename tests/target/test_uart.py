@@ -11,7 +11,7 @@ import pytest
 from uart_machine import UartMachine
 
 from etinynet.backend.c import compile_graph
-from etinynet.commands.building import expected_line, demo_picture
+from etinynet.commands.building import demo_picture, expected_line
 from etinynet.graph import Graph, execute
 from etinynet.target.base import pixels
 from etinynet.target.link import Firmware, build_firmware, main_source, project_files
@@ -48,9 +48,7 @@ def firmware(graph: Graph, part: str, *extra: str) -> Firmware:
     files = {n: d for n, d in compile_graph(graph).items() if n.endswith((".c", ".h"))}
     files["firmware_main.c"] = main_source(graph.name)
     own = project_files(chosen, graph.name)
-    return build_firmware(
-        {**files, **{name: own[name] for name in extra}}, chosen, board="uart"
-    )
+    return build_firmware({**files, **{name: own[name] for name in extra}}, chosen, board="uart")
 
 
 def board_with(part: str, elf: bytes, **options: object) -> UartMachine:
@@ -107,9 +105,7 @@ def test_a_camera_that_fails_is_reported() -> None:
         b'#include "board_camera.h"\nint board_camera_row(int32_t row, uint8_t *rgb, int32_t bytes)'
         b"{ (void)rgb; (void)bytes; return row == 3; }\n"
     )
-    board = board_with(
-        "stm32f412", build_firmware(files, get_part("stm32f412"), board="uart").elf
-    )
+    board = board_with("stm32f412", build_firmware(files, get_part("stm32f412"), board="uart").elf)
     board.run()
     assert board.text == "stm32f412: running\r\nthe picture could not be read\r\n"
     assert board.led == [1 << 14, 1 << 30, 1 << 14]

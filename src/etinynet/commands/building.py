@@ -20,7 +20,7 @@ from etinynet.target.link import build_firmware, main_source, project_files
 from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
 
-__all__ = ["compile_to", "expected_line", "memory_json", "demo_picture"]
+__all__ = ["compile_to", "demo_picture", "expected_line", "memory_json"]
 
 
 def memory_json(result: Result) -> dict[str, int]:

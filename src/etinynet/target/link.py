@@ -72,7 +72,7 @@ def firmware_files(
     """
     if stack_bytes % 8 or stack_bytes < 256:
         raise ConfigError(f"stack_bytes: {stack_bytes!r}, allowed are multiples of 8 from 256")
-    files = {name: _read(name) for name in (*_STATIC_FILES, *BOARDS[board])}
+    files = {name: _read(name) for name in (*BOARDS[board], *_STATIC_FILES)}
     if board == "uart":
         files["board_registers.h"] = _read(f"registers_{part.name}.h")
     files["part.ld"] = render("part.ld.jinja", part=part, stack_bytes=stack_bytes)
@@ -105,8 +105,9 @@ def build_firmware(
 ) -> Firmware:
     """Compiles and links `files`, a library and `main_source`, with the firmware for `part`.
 
-    `board` is one of BOARDS. `trace` defines ETN_TRACE and adds the function that a trace build calls. Raises FitError if
-    flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.
+    `board` is one of BOARDS. `trace` defines ETN_TRACE and adds the function that a trace build
+    calls. Raises FitError if flash or RAM is too small, with both sizes, and ToolError if the
+    compiler is missing or fails.
     """
     compiler = device_compiler(part.cpu, optimization)
     defines = ["-DETN_TRACE"] if trace else []

@@ -108,8 +108,8 @@ def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
 
     It is zig, or what ETINYNET_ARM_CC names: a gcc for bare Arm cores with optional arguments, such
     as "arm-none-eabi-gcc". `optimization` is -O2 or -Os, ConfigError otherwise: zig takes other
-    levels for one of these. Nobody touches the floating-point unit: zig's models of these cores have
-    none, gcc is told so.
+    levels for one of these. The program never touches the floating-point unit: zig's models of
+    these cores have none, gcc is told so.
     """
     if optimization not in _OPTIMIZATIONS:
         raise ConfigError(
