@@ -29,5 +29,5 @@ $(VENV)/demo.done: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/test.done: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --constraint constraints.txt torch==2.13.0
-	$(PIP) --constraint constraints.txt --editable '.[train,mcu,onnx,plot,dev]'
+	$(PIP) --constraint constraints.txt --editable '.[train,mcu,onnx,plot,flash,dev]'
 	touch $@ $(VENV)/demo.done

@@ -1,8 +1,10 @@
-"""Fixtures of all tests: where the development data lie, and what to do where they are absent."""
+"""Fixtures of all tests: development data and tools, and what to do where they are absent."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,17 @@ def shared_data() -> Path:
     if os.environ.get("ETINYNET_REQUIRE_SHARED_DATA"):
         pytest.fail(f"shared data are required here and absent: {path}")
     pytest.skip("shared data absent")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """tool("clang"): that command; skips by name where it is absent, fails where it is required."""
+
+    def find(name: str) -> str:
+        if shutil.which(name) is None:
+            if os.environ.get("ETINYNET_REQUIRE_TOOLS"):
+                pytest.fail(f"{name} is required here and absent")
+            pytest.skip(f"{name} absent")
+        return name
+
+    return find

@@ -155,6 +155,27 @@ def compile_model(
     print_lines(f"{result['files']} files, memory plan {result['plan']} -> {output}")
     if "flash_bytes" in result:
         print_table(("memory", "bytes"), result["memory"].items())
+        print_lines(f"with the test picture the board says: {result['expected_line']}")
+
+
+@app.command()
+def flash(
+    firmware: Annotated[Path, typer.Argument(help="The .elf that compile wrote to firmware/.")],
+    on: Annotated[str, typer.Option(help="stm32f412, stm32f746 or stm32h743.")],
+    as_json: Json = False,
+) -> None:
+    """Write firmware into the board at a debug probe (ST-LINK, CMSIS-DAP, J-Link) and start it.
+
+    \b
+    etinynet flash photos_c/firmware/photos_uart.elf --on stm32f746
+    """
+    from etinynet.commands.flashing import flash_file
+
+    result = flash_file(firmware, on)
+    if as_json:
+        print_json(result)
+        return
+    print_lines(f"{result['bytes']:,} bytes -> {result['part']} at probe {result['probe']}")
 
 
 @app.command()

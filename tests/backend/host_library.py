@@ -69,9 +69,15 @@ class HostLibrary:
             store_rows(layout, row, rows, content, made)
 
 
-def build(folder: Path, graph: Graph, flags: Sequence[str] = (), **options: object) -> HostLibrary:
+def build(
+    folder: Path,
+    graph: Graph,
+    flags: Sequence[str] = (),
+    compiler: str | None = None,
+    **options: object,
+) -> HostLibrary:
     """Compiles the library of `graph`, made with `options`, in `folder`; skips without compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
+    compiler = compiler or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
     folder.mkdir(parents=True, exist_ok=True)

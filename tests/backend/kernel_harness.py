@@ -21,7 +21,7 @@ from unicorn.arm_const import (
     UC_CPU_ARM_CORTEX_M7,
 )
 
-from etinynet.backend.c.pack import pack_weight, scratch_bytes
+from etinynet.backend.c.pack import pack_weight, scratch_bytes, tight_bytes
 from etinynet.graph.arithmetic import requantize
 from etinynet.graph.execute import (
     conv2d,
@@ -34,7 +34,16 @@ from etinynet.graph.execute import (
 from etinynet.graph.ir import Graph, Op, Requantization, Tensor
 from etinynet.target.toolchain import device_compiler, run_tool
 
-__all__ = ["KINDS", "ArmProgram", "Case", "HostProgram", "KernelCall", "Place", "host_program"]
+__all__ = [
+    "KINDS",
+    "ArmHarness",
+    "ArmProgram",
+    "Case",
+    "HostProgram",
+    "KernelCall",
+    "Place",
+    "host_program",
+]
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "src" / "etinynet" / "backend" / "c" / "kernels"
@@ -57,6 +66,7 @@ NUMBERS = (
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
     *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
     *("shift", "bits", "relu", "per_tensor", "narrow_offset"),
+    *("most", "over", "gather"),
 )
 _ROW_KINDS = ("conv2d", "depthwise", "max_pool")
 _MAX_ROWS = 8
@@ -69,18 +79,21 @@ def _round_up(value: int, unit: int) -> int:
 @dataclass(frozen=True)
 class Place:
     """A memory layout: `order` hwc or hcw, `pad` before each line (hcw) and `gap` after each row
-    (hwc) or line (hcw, in words) in elements, `wide` for int16."""
+    (hwc) or line (hcw, in words) in elements, `wide` for int16; `tight` lines have nothing else."""
 
     order: str = "hcw"
     wide: bool = False
     pad: int = 0
     gap: int = 0
+    tight: bool = False
 
     def strides(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Elements from row to row, pixel to pixel and channel to channel."""
         _, width, channels = shape
         if self.order == "hwc":
             return width * channels + self.gap, channels, 1
+        if self.tight:
+            return channels * width, 1, width
         line = _round_up(width + self.pad, 4) + 4 * self.gap
         return channels * line + 4 * min(self.pad, 1), 1, line
 
@@ -103,6 +116,11 @@ class Case:
 
     `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
     With `narrow_offset` the kernel gets offsets as int16, which their values must allow.
+
+    With `most` a depthwise call is etn_depthwise_tight, in parts of up to so many outputs; then
+    `over` is the input row that the output overwrites, and `missing` the one that is not there
+    (-1: none), whose values are the zero point. `gather` takes a pointwise input through
+    etn_pointwise_gather.
     """
 
     op: Op
@@ -114,6 +132,10 @@ class Case:
     residual_place: Place = field(default_factory=Place)
     in_gap: int = 0
     narrow_offset: bool = False
+    most: int = 0
+    over: int = -1
+    missing: int = -1
+    gather: bool = False
 
     def expected_shape(self) -> tuple[int, int, int]:
         """Shape of the output."""
@@ -187,6 +209,7 @@ class KernelCall:
             *scale,
             int(rule is not None and len(rule.multiplier) == 1),
             int(case.narrow_offset),
+            *(case.most, case.over, int(case.gather)),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
@@ -202,14 +225,22 @@ class KernelCall:
 
 
 def _scratch(case: Case) -> int:
-    tensor = Tensor("x", (1, *case.x.shape[1:]), 8, 0, 1.0)
-    return scratch_bytes(case.op, Graph("case", {case.op.input: tensor}, (), "x", "y"))
+    shape = (1, *case.x.shape[1:])
+    tensors = {"x": Tensor("x", shape, 8, 0, 1.0), "y": Tensor("y", case.expected_shape(), 8, 0, 1)}
+    graph = Graph("case", tensors, (), "x", "y")
+    if case.most:
+        return tight_bytes(case.op, graph, case.most)
+    return scratch_bytes(case.op, graph) + (2 * case.x.size if case.gather else 0)
 
 
 def _input(case: Case) -> tuple[list[bytes], int, int]:
     """Blobs of the input (rows, or one and nothing), its row stride and its line stride."""
     kind = case.op.kind
-    if kind in ("pointwise", "dense"):
+    if case.gather:
+        place = Place(wide=True, tight=True)
+    elif case.most:
+        place = Place(tight=True)
+    elif kind in ("pointwise", "dense"):
         place = Place("hwc", wide=True, gap=case.in_gap)
     elif kind == "conv2d":
         place = Place("hwc")
@@ -218,9 +249,13 @@ def _input(case: Case) -> tuple[list[bytes], int, int]:
     fill = case.zero_point if kind == "depthwise" else 77
     row_stride, _, line_stride = place.strides(case.x.shape)
     rows = [case.x]
-    if kind in _ROW_KINDS:
+    if case.gather:
+        row_stride = case.x.shape[1] * case.x.shape[2]
+    if kind in _ROW_KINDS or case.gather:
         rows = [case.x[row : row + 1] for row in range(len(case.x))]
     blobs = [place.put(row, fill) for row in rows]
+    if case.missing >= 0:
+        blobs[case.missing] = b""
     return blobs + [b""] * (_MAX_ROWS - len(blobs)), row_stride, line_stride
 
 
@@ -269,22 +304,23 @@ _ARM_CASE = """
 void case_{name}(void *const *blob);
 void case_{name}(void *const *blob) {{ harness_run((harness_call){{{numbers}}}, blob); }}
 """
+_ARM_ANY = """
+void case_any(void *const *blob);
+void case_any(void *const *blob) { harness_run(*(const harness_call *)blob[BLOBS], blob); }
+"""
 
 
-class ArmProgram:
-    """Kernels with the shapes of `calls` as constants, compiled for `cpu` and emulated."""
+class _ArmCode:
+    """Functions `case_*` of C text `cases`, compiled for `cpu` and emulated."""
 
-    def __init__(self, folder: Path, cpu: str, calls: dict[str, KernelCall]) -> None:
-        cases = (
-            _ARM_CASE.format(name=name, numbers=", ".join(map(str, call.numbers)))
-            for name, call in calls.items()
-        )
-        source = '#include "kernel_harness_calls.h"\n' + "".join(cases)
+    def __init__(self, folder: Path, cpu: str, cases: str, extra: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cases.c").write_text(source)
+        (folder / "cases.c").write_text('#include "kernel_harness_calls.h"\n' + cases)
         compiler = device_compiler(cpu)
-        link = ("-nostdlib", f"-Wl,--image-base={_CODE}", f"-Wl,-e,case_{next(iter(calls))}")
-        flags = (*compiler.flags, *STRICT, "-Wl,--no-gc-sections", *link)
+        entry = cases.split("void case_", 1)[1].split("(", 1)[0]
+        base = "--image-base" if "zig" in compiler.version else "-Ttext"
+        link = ("-nostdlib", f"-Wl,{base}={_CODE:#x}", f"-Wl,-e,case_{entry}")
+        flags = (*compiler.flags, *STRICT, *extra, "-Wl,--no-gc-sections", *link)
         run_tool([*compiler.command, *flags, "cases.c", "-o", "cases.elf"], folder)
         self._cpu = cpu
         self._functions: dict[str, tuple[int, int]] = {}
@@ -297,12 +333,8 @@ class ArmProgram:
                 place = symbol["st_value"], symbol["st_size"]
                 self._functions[symbol.name.removeprefix("case_")] = place
 
-    def code_bytes(self, name: str) -> int:
-        """Size of the function of call `name`."""
-        return self._functions[name][1]
-
-    def run(self, name: str, call: KernelCall) -> tuple[bytes, int]:
-        """Output memory after `call` and the number of instructions that it took."""
+    def _run(self, name: str, blobs: Sequence[bytes], result: int) -> tuple[bytes, int]:
+        """The first `result` bytes of blob number 6, the output, and the instructions."""
         engine = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         engine.ctl_set_cpu_model(_MODELS[self._cpu])
         engine.mem_map(0, 1 << 20)
@@ -310,8 +342,8 @@ class ArmProgram:
         engine.mem_map(_STACK, 1 << 16)
         for address, content in self._segments:
             engine.mem_write(address, content)
-        addresses, position = [], _DATA + 4 * len(call.blobs)
-        for blob in call.blobs:
+        addresses, position = [], _DATA + 4 * len(blobs)
+        for blob in blobs:
             position = _round_up(position, 8)
             addresses.append(position if blob else 0)
             engine.mem_write(position, blob)
@@ -322,8 +354,40 @@ class ArmProgram:
         engine.reg_write(UC_ARM_REG_SP, _STACK + (1 << 16))
         engine.reg_write(UC_ARM_REG_LR, 0x101)
         engine.emu_start(self._functions[name][0] | 1, 0x100)
-        out = addresses[6]
-        return bytes(engine.mem_read(out, len(call.after))), counter.total
+        return bytes(engine.mem_read(addresses[6], result)), counter.total
+
+
+class ArmProgram(_ArmCode):
+    """Kernels with the shapes of `calls` as constants."""
+
+    def __init__(self, folder: Path, cpu: str, calls: dict[str, KernelCall]) -> None:
+        cases = (
+            _ARM_CASE.format(name=name, numbers=", ".join(map(str, call.numbers)))
+            for name, call in calls.items()
+        )
+        super().__init__(folder, cpu, "".join(cases))
+
+    def code_bytes(self, name: str) -> int:
+        """Size of the function of call `name`."""
+        return self._functions[name][1]
+
+    def run(self, name: str, call: KernelCall) -> tuple[bytes, int]:
+        """Output memory after `call` and the number of instructions that it took."""
+        return self._run(name, call.blobs, len(call.after))
+
+
+class ArmHarness(_ArmCode):
+    """Kernels that take any shape at run time; `extra` are flags of the compiler."""
+
+    def __init__(self, folder: Path, cpu: str, extra: Sequence[str] = ()) -> None:
+        runtime = KERNELS.parents[2] / "target" / "firmware" / "runtime.c"
+        flags = (f"-I{runtime.parent / 'include'}", "-fno-builtin", str(runtime))
+        super().__init__(folder, cpu, _ARM_ANY, (*extra, *flags))
+
+    def run(self, call: KernelCall) -> bytes:
+        """Output memory after `call`."""
+        numbers = struct.pack(f"<{len(NUMBERS)}i", *call.numbers)
+        return self._run("any", (*call.blobs, numbers), len(call.after))[0]
 
 
 class _Counter:

@@ -19,7 +19,32 @@ typedef struct {
     int32_t out_start, out_row, out_pixel, out_channel, wide;
     int32_t residual_start, residual_row, residual_pixel, residual_channel;
     int32_t shift, bits, relu, per_tensor, narrow_offset;
+    int32_t most, over, gather;
 } harness_call;
+
+/* etn_depthwise_tight in parts of `most` outputs; `over` says which row `out` lies in, or -1. */
+ETN_INLINE void harness_tight(const harness_call n, void *const *blob, const etn_view *view,
+                              const etn_view *residual, const etn_constants *constants,
+                              etn_rule rule)
+{
+    const int8_t *const *rows = (const int8_t *const *)&blob[INPUT];
+    etn_view out = *view;
+    if (n.over >= 0) {
+        out.data = blob[INPUT + n.over];
+    }
+    for (int32_t first = 0; first < n.width_out; first += n.most) {
+        const int32_t left = n.width_out - first;
+        const etn_view part = etn_view_from(&out, first);
+        const etn_view shortcut = etn_view_from(residual != NULL ? residual : &out, first);
+        etn_depthwise_tight(rows, &part, residual != NULL ? &shortcut : NULL, first,
+                            left < n.most ? left : n.most, n.most, n.width_in, n.width_out,
+                            n.out_channels, n.stride, n.zero_point, n.weight_bits, constants, rule,
+                            blob[SCRATCH]);
+    }
+    for (int32_t i = 0; n.over >= 0 && i < n.out_row; i++) {
+        ((int8_t *)blob[OUT])[i] = ((const int8_t *)blob[INPUT + n.over])[i];
+    }
+}
 
 /* blob[INPUT + r] is row r for the kernels that take rows, blob[INPUT] all of it for the others. */
 ETN_INLINE void harness_run(const harness_call n, void *const *blob)
@@ -32,8 +57,8 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
     const int16_t *wide_in = (const int16_t *)blob[INPUT];
     const etn_view out = {(int8_t *)blob[OUT] + n.out_start * (n.wide ? 2 : 1), n.out_row,
                           n.out_pixel, n.out_channel, n.wide};
-    const etn_view shortcut = {(int8_t *)blob[RESIDUAL] + n.residual_start, n.residual_row,
-                               n.residual_pixel, n.residual_channel, 0};
+    const etn_view shortcut = {n.residual_pixel ? (int8_t *)blob[RESIDUAL] + n.residual_start : NULL,
+                               n.residual_row, n.residual_pixel, n.residual_channel, 0};
     const etn_view *residual = n.residual_pixel ? &shortcut : NULL;
     switch (n.kind) {
     case CONV2D:
@@ -42,10 +67,20 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
                    blob[SCRATCH]);
         break;
     case DEPTHWISE:
+        if (n.most > 0) {
+            harness_tight(n, blob, &out, residual, &constants, rule);
+            break;
+        }
         etn_depthwise(rows, n.line_stride, &out, residual, n.width_out, n.out_channels, n.stride,
                       n.weight_bits, &constants, rule);
         break;
     case POINTWISE:
+        if (n.gather) {
+            int16_t *columns =
+                (int16_t *)blob[SCRATCH] + ETN_POINTWISE_SCRATCH(n.in_channels) / 2;
+            etn_pointwise_gather(rows, columns, n.height, n.width_in, n.in_channels);
+            wide_in = columns;
+        }
         etn_pointwise(wide_in, n.row_stride, &out, residual, n.height, n.width_out, n.in_channels,
                       n.out_channels, n.weight_bits, &constants, rule, blob[SCRATCH]);
         break;

@@ -1,9 +1,8 @@
-"""Both forms of every kernel, compiled for this computer, against graph/execute.py: equal bits."""
+"""Both forms of every kernel, by every compiler, against graph/execute.py: equal bits."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,29 +10,56 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_harness import Case, HostProgram, KernelCall, Place, host_program
+from kernel_harness import ArmHarness, Case, HostProgram, KernelCall, Place, host_program
 from numpy.typing import NDArray
 
 from etinynet.graph.ir import Op, Requantization
 from etinynet.target.toolchain import host_compiler
 
 FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
+#: zig stands for wherever there is no other compiler: its own has no address sanitizer.
+COMPILERS = ("zig -O1", "gcc -O0", "gcc -O3", "clang -O0", "clang -O3")
+ARM = {
+    "cortex_m4 zig": (),
+    "cortex_m7 zig": (),
+    "cortex_m4 arm-none-eabi-gcc": (),
+    "cortex_m7 arm-none-eabi-gcc portable": ("-U__ARM_FEATURE_DSP",),
+}
 LIMIT = 2**31 - 1
+PROPERTY = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
-@pytest.fixture(scope="session", params=FORMS)
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """The harness in one form, with the sanitizers of gcc, or of zig where gcc is absent."""
-    folder: Path = tmp_path_factory.mktemp("harness")
-    if shutil.which("gcc"):
-        command = ("gcc",)
-        flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    else:
+@pytest.fixture(scope="session", params=[f"{c} {form}" for c in COMPILERS for form in FORMS])
+def host(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: Callable[[str], str],
+) -> Iterator:
+    """The harness in one form by one compiler, with its sanitizers."""
+    name, level, form = request.param.split()
+    if name == "zig":
         command = host_compiler().command
-        flags = ("-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
-    program = HostProgram(host_program(folder, command, (*flags, *FORMS[request.param])))
+        flags = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
+    else:
+        command = (tool(name),)
+        flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    folder: Path = tmp_path_factory.mktemp("harness")
+    program = HostProgram(host_program(folder, command, (level, *flags, *FORMS[form])))
     yield program
     program.close()
+
+
+@pytest.fixture(scope="session", params=ARM)
+def arm(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: Callable[[str], str],
+) -> ArmHarness:
+    """The harness for one core by one compiler, in the DSP form unless it says portable."""
+    cpu, name, *_ = request.param.split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ETINYNET_ARM_CC", "" if name == "zig" else tool(name))
+        return ArmHarness(tmp_path_factory.mktemp("arm"), cpu, ARM[request.param])
 
 
 @st.composite
@@ -124,6 +150,31 @@ def convolutions(draw: st.DrawFn, kind: str) -> Case:
 
 
 @st.composite
+def tight_depthwise(draw: st.DrawFn) -> Case:
+    """etn_depthwise_tight: rows above or below that are not there, parts, output over a row."""
+    case = draw(convolutions("depthwise"))
+    stride, width_in = case.op.stride, case.x.shape[1]
+    width_out = case.expected_shape()[1]
+    most = draw(st.integers(1, width_out))
+    if most < width_out and (stride * most + 5) // 4 * 4 > width_in:
+        most = width_out
+    missing = draw(st.sampled_from((-1, 0, 2)))
+    if missing >= 0:
+        case.x[missing] = case.zero_point
+    case = replace(case, most=most, missing=missing, in_gap=0)
+    rows = [row for row in ((0,) if most < width_out else (0, 1, 2)) if row != missing]
+    if rows and stride == 1 and case.out_bits <= 8 and draw(st.booleans()):
+        case = replace(case, over=draw(st.sampled_from(rows)), out=Place(tight=True))
+    return case
+
+
+@st.composite
+def gathered(draw: st.DrawFn) -> Case:
+    """pointwise on lines of channels, through etn_pointwise_gather."""
+    return replace(draw(matrices("pointwise")), gather=True, in_gap=0)
+
+
+@st.composite
 def max_pools(draw: st.DrawFn) -> Case:
     kernel, stride = draw(st.sampled_from(((2, 2), (2, 1), (3, 2), (1, 1), (4, 3))))
     width, channels = draw(st.integers(kernel, 30)), draw(st.integers(1, 6))
@@ -143,7 +194,9 @@ def averages(draw: st.DrawFn) -> Case:
 CASES = {
     "conv2d": convolutions("conv2d"),
     "depthwise": convolutions("depthwise"),
+    "depthwise_tight": tight_depthwise(),
     "pointwise": matrices("pointwise"),
+    "pointwise_gather": gathered(),
     "dense": matrices("dense"),
     "max_pool": max_pools(),
     "global_avg_pool": averages(),
@@ -151,10 +204,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+@settings(max_examples=60, **PROPERTY)
 @given(data=st.data())
 def test_kernel_equals_reference(host: HostProgram, kind: str, data: st.DataObject) -> None:
     call = KernelCall.of(data.draw(CASES[kind]))
     assert host.run(call) == call.after
+
+
+@pytest.mark.parametrize("kind", CASES)
+@settings(max_examples=25, **PROPERTY)
+@given(data=st.data())
+def test_kernel_on_arm_equals_reference(arm: ArmHarness, kind: str, data: st.DataObject) -> None:
+    call = KernelCall.of(data.draw(CASES[kind]))
+    assert arm.run(call) == call.after

@@ -17,7 +17,7 @@ from etinynet.graph import graph_from_bytes, read_graph
 from etinynet.target.host import HostProgram
 
 VERBS = (
-    *("summary", "import", "train", "quantize", "compile", "export"),
+    *("summary", "import", "train", "quantize", "compile", "flash", "export"),
     *("predict", "evaluate", "run", "verify", "demo"),
 )
 PICTURES = sorted(ASSETS.glob("sign-digits-*.jpg"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from etinynet.target.toolchain import (
     host_compiler,
     run_tool,
 )
+
+Tool = Callable[[str], str]
 
 
 def test_named_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +71,12 @@ def test_optimization_that_zig_would_take_for_another() -> None:
         device_compiler("cortex_m4", "-O3")
 
 
+@pytest.mark.parametrize("compiler", ["", "arm-none-eabi-gcc"])
 @pytest.mark.parametrize("cpu", ["cortex_m4", "cortex_m7"])
-def test_firmware_compiles_without_warnings(cpu: str, tmp_path: Path) -> None:
+def test_firmware_compiles_without_warnings(
+    cpu: str, compiler: str, tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETINYNET_ARM_CC", compiler and tool(compiler))
     part = next(part for part in PARTS.values() if part.cpu == cpu)
     files = firmware_files(part)
     for name, data in files.items():

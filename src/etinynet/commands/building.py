@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from etinynet.artefact import write_directory
-from etinynet.backend.c import MODES, compile_graph
+from etinynet.backend.c import MODES, compile_graph, package_files
 from etinynet.errors import ConfigError, UnsupportedError
-from etinynet.graph import Graph
+from etinynet.graph import Graph, execute
 from etinynet.opened import graph_of, open_graph
 from etinynet.target.base import Result, get_target
-from etinynet.target.link import firmware_files, main_source
+from etinynet.target.link import build_firmware, main_source, project_files
 from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
 
-__all__ = ["compile_to", "memory_json"]
+__all__ = ["compile_to", "demo_picture", "expected_line", "memory_json"]
 
 
 def memory_json(result: Result) -> dict[str, int]:
@@ -41,7 +43,7 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
     """Writes the C library of `model` to folder `output`; returns what it holds and needs.
 
     `plan` is the mode of the memory plan, None for the quickest that fits.
-    For a part the firmware is built too, run once on a grey picture to measure its stack, and
+    For a part the firmware is built too, run once on the test picture to measure its stack, and
     written to `firmware/`. Raises FitError if it does not fit, and then writes nothing.
     """
     if plan is not None and plan not in MODES:
@@ -53,7 +55,7 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
     command = f"compile {Path(model).name} --target {target}"
     command += "" if plan is None else f" --plan {plan}"
     if target == "host":
-        files = compile_graph(graph, mode=plan, command=command)
+        files = compile_graph(graph, mode=plan, command=command) | package_files(graph)
         write_directory(output, files)
         return {
             "target": target,
@@ -62,8 +64,9 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
             "plan": _mode(files),
         }
     with McuTarget(get_part(target), mode=plan, command=command).load(graph) as program:
-        result = program.run(np.zeros(graph.tensors[graph.input].shape, np.int8))
-        files = _with_firmware(graph, program, result)
+        result = program.run(demo_picture(graph))
+        line = expected_line(graph, target)
+        files = _with_firmware(graph, program, result, line) | package_files(graph)
     write_directory(output, files)
     return {
         "target": target,
@@ -75,7 +78,24 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
         "ram_bytes": result.ram_bytes,
         "instructions": result.instructions,
         "tools": result.tools,
+        "expected_line": line,
     }
+
+
+def demo_picture(graph: Graph) -> NDArray[np.int8]:
+    """The picture that board_uart.c shows where there is no camera, as input of `graph`."""
+    height, width, channels = graph.tensors[graph.input].shape
+    row, byte = np.mgrid[:height, : width * channels]
+    pixels = ((row * byte >> 4) + 3 * row).astype(np.uint8) ^ np.uint8(128)
+    return pixels.view(np.int8).reshape(height, width, channels)
+
+
+def expected_line(graph: Graph, part: str) -> str:
+    """What board_uart.c prints for the test picture, by the reference executor."""
+    scores = execute(graph, demo_picture(graph)).astype("<i2").reshape(-1)
+    best = int(np.argmax(scores))
+    crc = zlib.crc32(scores.tobytes())
+    return f"{part}: class {best} of {len(scores)}, score {scores[best]}, checksum {crc:x}"
 
 
 def _mode(files: dict[str, bytes]) -> str:
@@ -83,10 +103,14 @@ def _mode(files: dict[str, bytes]) -> str:
     return str(json.loads(files["report.json"])["planned"]["mode"])
 
 
-def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[str, bytes]:
+def _with_firmware(
+    graph: Graph, program: McuProgram, result: Result, line: str
+) -> dict[str, bytes]:
     """The library's files with the measured report, and the firmware in its own folder."""
     part = program.firmware.part
     files = dict(program.files)
+    sources = {name: data for name, data in files.items() if name.endswith((".c", ".h"))}
+    sources["firmware_main.c"] = main_source(graph.name)
     report = json.loads(files["report.json"])
     report["measured"] = {
         "part": part.name,
@@ -96,7 +120,9 @@ def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[st
         "instructions": result.instructions,
         "tools": result.tools,
     }
+    report["expected_line"] = line
     files["report.json"] = (json.dumps(report, indent=2) + "\n").encode()
-    own = {**firmware_files(part), "firmware_main.c": main_source(graph.name)}
+    own = project_files(part, graph.name)
     own[f"{graph.name}.elf"] = program.firmware.elf
+    own[f"{graph.name}_uart.elf"] = build_firmware(sources, part, board="uart").elf
     return {**files, **{f"firmware/{name}": data for name, data in own.items()}}

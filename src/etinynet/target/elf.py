@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-from etinynet.errors import ToolError
+from etinynet.errors import ArtefactError, ToolError
 
 __all__ = ["Image", "Symbol", "read_elf"]
 
@@ -63,14 +63,24 @@ class Image:
 
 
 def read_elf(data: bytes) -> Image:
-    """Parses an ELF executable; raises ToolError if pyelftools is missing."""
+    """Parses an ELF executable; ArtefactError if it is damaged, ToolError without pyelftools.
+
+    A program without a table of symbols has none.
+    """
     try:
+        from elftools.common.exceptions import ELFError
         from elftools.elf.elffile import ELFFile
     except ImportError:
         raise ToolError(
             "package 'pyelftools' is not installed; pip install etinynet[mcu]"
         ) from None
-    file = ELFFile(io.BytesIO(data))
+    try:
+        return _image(ELFFile(io.BytesIO(data)))
+    except ELFError as error:
+        raise ArtefactError(f"firmware: this is not a whole ELF file: {error}") from None
+
+
+def _image(file: Any) -> Image:
     segments = tuple(
         (int(segment["p_paddr"]), bytes(segment.data()))
         for segment in file.iter_segments()
@@ -79,7 +89,7 @@ def read_elf(data: bytes) -> Image:
     symbols: dict[int, Symbol] = {}
     marks: dict[str, int] = {}
     table: Any = file.get_section_by_name(".symtab")
-    for entry in table.iter_symbols():
+    for entry in () if table is None else table.iter_symbols():
         kind, value, size = entry["st_info"]["type"], int(entry["st_value"]), int(entry["st_size"])
         if kind in ("STT_FUNC", "STT_OBJECT"):
             is_function = kind == "STT_FUNC"

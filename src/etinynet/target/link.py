@@ -20,13 +20,25 @@ from etinynet.target.toolchain import (
     try_tool,
 )
 
-__all__ = ["STACK_BYTES", "Firmware", "build_firmware", "firmware_files", "main_source", "render"]
+__all__ = [
+    "BOARDS",
+    "STACK_BYTES",
+    "Firmware",
+    "build_firmware",
+    "firmware_files",
+    "main_source",
+    "project_files",
+    "render",
+]
 
 #: Kept free for the stack unless the caller says otherwise; a run measures what it needs.
 STACK_BYTES = 4096
 
-_STATIC_FILES = ("board.h", "board_semihosting.c", "include/string.h", "runtime.c", "startup.c")
-_OVERFLOW = re.compile(r"will not fit in region '(\w+)': overflowed by (\d+) bytes")
+_STATIC_FILES = ("board.h", "include/string.h", "runtime.c", "startup.c")
+#: Forms of the board, and the files of each beside those of all.
+BOARDS = {"semihosting": ("board_semihosting.c",), "uart": ("board_camera.h", "board_uart.c")}
+#: In the words of zig's linker and of GNU ld.
+_OVERFLOW = re.compile(r"region [`'](\w+)'.* overflowed by (\d+) bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +63,29 @@ def render(template: str, **values: object) -> bytes:
     return environment.from_string(_read(template).decode()).render(**values).encode()
 
 
-def firmware_files(part: Part, stack_bytes: int = STACK_BYTES) -> dict[str, bytes]:
-    """Start-up code, board file and linker script (`part.ld`) of `part`: all but main.
+def firmware_files(
+    part: Part, stack_bytes: int = STACK_BYTES, board: str = "semihosting"
+) -> dict[str, bytes]:
+    """Start-up code, files of the `board` (of BOARDS) and linker script of `part`: all but main.
 
     `stack_bytes` is a multiple of 8, at least 256; ConfigError otherwise.
     """
     if stack_bytes % 8 or stack_bytes < 256:
         raise ConfigError(f"stack_bytes: {stack_bytes!r}, allowed are multiples of 8 from 256")
-    files = {name: _read(name) for name in _STATIC_FILES}
+    files = {name: _read(name) for name in (*BOARDS[board], *_STATIC_FILES)}
+    if board == "uart":
+        files["board_registers.h"] = _read(f"registers_{part.name}.h")
     files["part.ld"] = render("part.ld.jinja", part=part, stack_bytes=stack_bytes)
+    return files
+
+
+def project_files(part: Part, name: str) -> dict[str, bytes]:
+    """All of the firmware's own files for library `name` on `part`, to be built by CMake."""
+    files = {"firmware_main.c": main_source(name), "camera_uart.c": _read("camera_uart.c")}
+    for board in BOARDS:
+        files |= firmware_files(part, board=board)
+    files["CMakeLists.txt"] = render("CMakeLists.txt.jinja", name=name)
+    files["arm-none-eabi.cmake"] = render("arm-none-eabi.cmake.jinja", part=part)
     return files
 
 
@@ -75,15 +101,17 @@ def build_firmware(
     stack_bytes: int = STACK_BYTES,
     optimization: str = "-O2",
     trace: bool = False,
+    board: str = "semihosting",
 ) -> Firmware:
     """Compiles and links `files`, a library and `main_source`, with the firmware for `part`.
 
-    `trace` defines ETN_TRACE and adds the function that a trace build calls. Raises FitError if
-    flash or RAM is too small, with both sizes, and ToolError if the compiler is missing or fails.
+    `board` is one of BOARDS. `trace` defines ETN_TRACE and adds the function that a trace build
+    calls. Raises FitError if flash or RAM is too small, with both sizes, and ToolError if the
+    compiler is missing or fails.
     """
     compiler = device_compiler(part.cpu, optimization)
     defines = ["-DETN_TRACE"] if trace else []
-    own = firmware_files(part, stack_bytes)
+    own = firmware_files(part, stack_bytes, board)
     if trace:
         own["trace.c"] = _read("trace.c")
     taken = sorted(set(own) & set(files))
@@ -115,7 +143,7 @@ def _link(
     compiler: Compiler, objects: Sequence[str], directory: Path, part: Part, stack_bytes: int
 ) -> bytes:
     # -O2 whatever the objects were compiled with: at -Os zig's linker drops the symbols.
-    options = ["-O2", "-Wl,-T,part.ld", "-Wl,-e,etn_reset", "-Wl,--gc-sections"]
+    options = ["-O2", "-nostdlib", "-Wl,-T,part.ld", "-Wl,-e,etn_reset", "-Wl,--gc-sections"]
     command = (*compiler.command, *options, *objects, "-o", "firmware.elf")
     complaint = try_tool(command, directory)
     if complaint is not None:

@@ -1,4 +1,4 @@
-"""Compilers: Cortex-M through PyPI's ziglang; this computer through zig or ETINYNET_CC."""
+"""Compilers: zig of PyPI's ziglang, or those named by ETINYNET_CC and ETINYNET_ARM_CC."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ __all__ = [
 
 _WORKERS = 2
 _OPTIMIZATIONS = ("-O2", "-Os")
+_DEVICE_FLAGS = (
+    "-Wall",
+    "-Wextra",
+    "-ffreestanding",
+    "-fomit-frame-pointer",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-g0",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ def run_tool(command: Sequence[str], directory: Path) -> None:
 def first_error(complaint: str) -> str:
     """The first line of a tool's output that speaks of an error, or its first line."""
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), lines[0])
+    words = ("error", "undefined reference")
+    return next((line for line in lines if any(word in line for word in words)), lines[0])
 
 
 def compile_sources(
@@ -91,31 +104,26 @@ def compile_sources(
 
 
 def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
-    """The cross compiler for `cpu` (cortex_m4 or cortex_m7); ToolError if ziglang is missing.
+    """The cross compiler for `cpu` (cortex_m4 or cortex_m7); ToolError if it is missing.
 
-    `optimization` is -O2 or -Os, ConfigError otherwise: zig takes other levels for one of these.
-    zig's models of these cores have no floating-point unit: the program never touches it.
+    It is zig, or what ETINYNET_ARM_CC names: a gcc for bare Arm cores with optional arguments, such
+    as "arm-none-eabi-gcc". `optimization` is -O2 or -Os, ConfigError otherwise: zig takes other
+    levels for one of these. The program never touches the floating-point unit: zig's models of
+    these cores have none, gcc is told so.
     """
     if optimization not in _OPTIMIZATIONS:
         raise ConfigError(
             f"optimization: {optimization!r}, allowed are {' and '.join(_OPTIMIZATIONS)}"
         )
+    flags = ("-std=c99", optimization, *_DEVICE_FLAGS)
+    chosen = _named("ETINYNET_ARM_CC")
+    if chosen:
+        core = ("-mthumb", f"-mcpu={cpu.replace('_', '-')}", "-mfloat-abi=soft")
+        # or it makes calls of memcpy out of the loops that are memcpy
+        loops = ("-fno-tree-loop-distribute-patterns",)
+        return Compiler(chosen, (*core, *flags, *loops), _version(chosen))
     zig = _zig()
     command = (zig, "cc", "-target", "thumb-freestanding-eabihf", f"-mcpu={cpu}")
-    flags = (
-        "-std=c99",
-        optimization,
-        "-Wall",
-        "-Wextra",
-        "-ffreestanding",
-        "-fomit-frame-pointer",
-        "-fno-unwind-tables",
-        "-fno-asynchronous-unwind-tables",
-        "-fno-stack-protector",
-        "-ffunction-sections",
-        "-fdata-sections",
-        "-g0",
-    )
     return Compiler(command, flags, _zig_version(zig))
 
 
@@ -126,13 +134,19 @@ def host_compiler(extra: Sequence[str] = ()) -> Compiler:
     further flags. Raises ToolError if the compiler is missing.
     """
     flags = ("-std=c99", "-O2", "-Wall", "-Wextra", *extra)
-    chosen = shlex.split(os.environ.get("ETINYNET_CC", ""))
-    if not chosen:
-        zig = _zig()
-        return Compiler((zig, "cc"), ("-g0", *flags), _zig_version(zig))
-    if shutil.which(chosen[0]) is None:
-        raise ToolError(f"ETINYNET_CC names {chosen[0]!r}, which is not on the path")
-    return Compiler(tuple(chosen), flags, _version(tuple(chosen)))
+    chosen = _named("ETINYNET_CC")
+    if chosen:
+        return Compiler(chosen, flags, _version(chosen))
+    zig = _zig()
+    return Compiler((zig, "cc"), ("-g0", *flags), _zig_version(zig))
+
+
+def _named(variable: str) -> tuple[str, ...]:
+    """The command in environment `variable`, () if it is unset; ToolError if it does not exist."""
+    chosen = tuple(shlex.split(os.environ.get(variable, "")))
+    if chosen and shutil.which(chosen[0]) is None:
+        raise ToolError(f"{variable} names {chosen[0]!r}, which is not on the path")
+    return chosen
 
 
 def _zig() -> str:

@@ -23,7 +23,7 @@ from etinynet.graph.check import check
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
 
-__all__ = ["compile_graph"]
+__all__ = ["compile_graph", "render"]
 
 #: Headers of these names would stand in the way of the compiler's.
 _RESERVED = ("stddef", "stdint", "string")
@@ -56,7 +56,8 @@ def _template(name: str) -> Any:
     return environment.from_string(source)
 
 
-def _render(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """A template of the backend with its `values`; raises ToolError without jinja2."""
     return str(_template(template).render(**values))
 
 
@@ -110,7 +111,7 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
     source, result = graph.tensors[op.input], graph.tensors[op.output]
     layout, out = plan.layouts[op.input], plan.layouts[op.output]
     shortcut = None if op.residual is None else plan.layouts[op.residual]
-    return _render(
+    return render(
         "kernel.jinja",
         kind=op.kind,
         out=_view(out, "call->out"),
@@ -222,7 +223,7 @@ def _sources(
         f"{graph.name}_weights.h": "weights.h.jinja",
         f"{graph.name}_weights.c": "weights.c.jinja",
     }
-    return {name: _render(template, **values).encode() for name, template in files.items()}
+    return {name: render(template, **values).encode() for name, template in files.items()}
 
 
 def compile_graph(

@@ -1,4 +1,4 @@
-/* What the firmware needs of a board; board_semihosting.c is one form, yours may use a UART. */
+/* What the firmware needs of a board; board_semihosting.c and board_uart.c are two forms of it. */
 #ifndef ETN_BOARD_H
 #define ETN_BOARD_H
 

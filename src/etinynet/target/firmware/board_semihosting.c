@@ -1,9 +1,9 @@
-/* The board through the debugger (Arm semihosting): replace this one file for UART or camera.
+/* The board through the debugger (Arm semihosting); board_uart.c is the form without one.
  *
  * On hardware, start the debugger with semihosting on (OpenOCD: `arm semihosting enable`). The
  * picture is then read from the file picture.rgb in the debugger's folder (height * width * 3
  * bytes, R G B, row by row) and the scores are written to scores.bin (int16, little endian).
- * Without a debugger, BKPT ends in the hard fault handler: replace this file first. */
+ * Without a debugger, BKPT ends in the hard fault handler. */
 #include "board.h"
 
 enum { SYS_OPEN = 0x01, SYS_CLOSE = 0x02, SYS_WRITE0 = 0x04, SYS_WRITE = 0x05, SYS_READ = 0x06 };
