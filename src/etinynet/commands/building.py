@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from etinynet.artefact import write_directory
-from etinynet.backend.c import MODES, compile_graph
+from etinynet.backend.c import MODES, compile_graph, plan_mode
 from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.graph import Graph
 from etinynet.opened import graph_of, open_graph
-from etinynet.target.base import Result, get_target
+from etinynet.target.base import MemoryUse, Result, get_target
 from etinynet.target.link import firmware_files, main_source
 from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
@@ -21,9 +21,8 @@ from etinynet.target.parts import get_part
 __all__ = ["compile_to", "memory_json"]
 
 
-def memory_json(result: Result) -> dict[str, int]:
+def memory_json(use: MemoryUse | None) -> dict[str, int]:
     """Bytes of flash and RAM by part, as a run has measured them; empty where it has not."""
-    use = result.memory
     if use is None:
         return {}
     return {
@@ -59,7 +58,7 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
             "target": target,
             "folder": str(output),
             "files": len(files),
-            "plan": _mode(files),
+            "plan": plan_mode(files),
         }
     with McuTarget(get_part(target), mode=plan, command=command).load(graph) as program:
         result = program.run(np.zeros(graph.tensors[graph.input].shape, np.int8))
@@ -69,18 +68,13 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
         "target": target,
         "folder": str(output),
         "files": len(files),
-        "plan": _mode(files),
-        "memory": memory_json(result),
+        "plan": plan_mode(files),
+        "memory": memory_json(result.memory),
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
         "instructions": result.instructions,
         "tools": result.tools,
     }
-
-
-def _mode(files: dict[str, bytes]) -> str:
-    """The mode of the memory plan, as the report states it."""
-    return str(json.loads(files["report.json"])["planned"]["mode"])
 
 
 def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[str, bytes]:
@@ -92,7 +86,7 @@ def _with_firmware(graph: Graph, program: McuProgram, result: Result) -> dict[st
         "part": part.name,
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
-        "memory": memory_json(result),
+        "memory": memory_json(result.memory),
         "instructions": result.instructions,
         "tools": result.tools,
     }
