@@ -19,7 +19,7 @@ __all__ = ["Block", "BlockCounter", "Counts"]
 
 _OPERATOR = re.compile(r"op_(\d+)_")
 #: Functions that work for whoever called them; every other function is the schedule or firmware.
-_HELPERS = ("kernel_", "mem", "__aeabi_", "OUTLINED_FUNCTION_")
+_HELPERS = ("kernel_", "etn_expand_", "mem", "__aeabi_", "OUTLINED_FUNCTION_")
 _CALLER, _OUTSIDE, _FIRST_OP = 0, 1, 2
 
 
