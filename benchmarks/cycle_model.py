@@ -1,4 +1,4 @@
-"""The cycle models beside cycles that others measured on chips, of assembly they published.
+"""The cycle models beside cycles that others measured on chips.
 
 python benchmarks/cycle_model.py SOURCES: folder aes/target of github.com/jnk0le/cortexm-AES
 (MIT licence), whose README gives the cycles of one AES block on an STM32F4 without wait states and
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from record import append_rows
 
 from etinynet.target.emulator import Machine
 from etinynet.target.link import build_firmware
-from etinynet.target.parts import get_part
+from etinynet.target.parts import Part, get_part
 from etinynet.target.profile import model_blocks
 
 __all__ = ["PUBLISHED", "main", "measure"]
@@ -44,29 +45,17 @@ int main(void)
 """
 
 
-def measure(sources: Path, part_name: str, form: str, rounds: int, published: int) -> Any:
-    """One row: the cycles of one block, modelled and published."""
-    function, part = f"{form}_AES_encrypt", get_part(part_name)
-    assembly = (sources / form / f"{function}.S").read_text()
-    # GNU's assembler takes these, the pinned compiler's does not
-    assembly = assembly.replace("uxtab.w", "uxtab").replace("ror8", "ror #8")
-    main = _MAIN.replace("FUNCTION", function).replace("ROUNDS", str(rounds))
-    lines = [f".cpu {part.cpu.replace('_', '-')}"]  # a firmware is built of C files: text of one
-    lines += [f".size {function}, .-{function}"]
-    lines[1:1] = [line.split("//")[0] for line in assembly.splitlines() if not line.startswith("#")]
-    quoted = "\n".join(json.dumps(f"{line}\n") for line in lines)
-    firmware = build_firmware({"main.c": f"{main}\n__asm__({quoted});\n".encode()}, part)
+def _row(part: Part, source: str, function: str, rounds: int, published: int) -> dict[str, Any]:
+    """Cycles of one call of `function` in the program `source`, modelled and published."""
+    firmware = build_firmware({"main.c": source.encode()}, part)
     machine = Machine(part, firmware.image, profile=True)
     symbol = firmware.image.function(function)
     assert symbol is not None
-    inside = [
-        block
-        for block in machine.run().blocks
-        if symbol.address <= block.address < symbol.address + symbol.size
-    ]
+    end = symbol.address + symbol.size
+    inside = [b for b in machine.run().blocks if symbol.address <= b.address < end]
     cost = model_blocks(machine, part.cpu, inside)
     return {
-        "part": part_name,
+        "part": part.name,
         "function": function,
         "rounds": rounds,
         "instructions": cost.instructions,
@@ -74,6 +63,23 @@ def measure(sources: Path, part_name: str, form: str, rounds: int, published: in
         "cycles_published": published,
         "error_percent": round(100 * (cost.cycles / published - 1), 1),
     }
+
+
+def measure(
+    sources: Path, part_name: str, form: str, rounds: int, published: int
+) -> dict[str, Any]:
+    """The row of one AES block."""
+    function, part = f"{form}_AES_encrypt", get_part(part_name)
+    assembly = (sources / form / f"{function}.S").read_text()
+    assembly = re.sub(r"/\*.*?\*/", "", assembly, flags=re.DOTALL)
+    # GNU's assembler takes these, the pinned compiler's does not
+    assembly = assembly.replace("uxtab.w", "uxtab").replace("ror8", "ror #8")
+    lines = [f".cpu {part.cpu.replace('_', '-')}"]  # a firmware is built of C files: text of one
+    lines += [line.split("//")[0] for line in assembly.splitlines() if not line.startswith("#")]
+    lines += [f".size {function}, .-{function}"]
+    quoted = "\n".join(json.dumps(f"{line}\n") for line in lines)
+    main = _MAIN.replace("FUNCTION", function).replace("ROUNDS", str(rounds))
+    return _row(part, f"{main}\n__asm__({quoted});\n", function, rounds, published)
 
 
 def main() -> None:

@@ -79,11 +79,9 @@ def decoded(build: Build) -> dict[str, list[Instruction]]:
         functions.append(f'__asm__(".cpu cortex-m7\\n.syntax unified\\n.thumb\\n{body}");')
         functions.append(f"void piece_{number}(void);")
     names = ", ".join(f"piece_{number}" for number in range(len(texts)))
-    source = "\n".join(functions) + f"""
-    void (*const volatile pieces[])(void) = {{{names}}};
-    int main(void) {{ return pieces[0] == 0; }}
-    """
-    firmware = build(source)
+    functions.append(f"void (*const volatile pieces[])(void) = {{{names}}};")
+    functions.append("int main(void) { return pieces[0] == 0; }")
+    firmware = build("\n".join(functions))
     start, code = firmware.image.segments[0]
     decoder = Decoder()
     found = {}

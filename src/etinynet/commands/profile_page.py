@@ -47,8 +47,8 @@ def profile_page(found: Mapping[str, Any]) -> str:
 
 
 def _instructions(layer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    kinds = layer["instruction_kinds"]
-    return {name: sum(kinds.get(kind, 0) for kind in kinds_) for name, kinds_ in _GROUPS.items()}, {}
+    counts = layer["instruction_kinds"]
+    return {name: sum(counts.get(kind, 0) for kind in kinds) for name, kinds in _GROUPS.items()}, {}
 
 
 def _cycles(layer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:

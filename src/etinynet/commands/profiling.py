@@ -40,13 +40,13 @@ def profile_model(model: str, on: str, plan: str | None, html: Path | None) -> d
     target = McuTarget(get_part(on), mode=plan, command=f"profile {Path(model).name} --on {on}")
     with target.load(graph) as program:
         grey = np.zeros(graph.tensors[graph.input].shape, np.int8)
-        found = to_json(model, profile(graph, program, grey))
+        found = _to_json(model, profile(graph, program, grey))
     if html is not None:
         write_file(html, profile_page(found).encode())
     return found
 
 
-def to_json(model: str, found: Profile) -> dict[str, Any]:
+def _to_json(model: str, found: Profile) -> dict[str, Any]:
     """A profile as plain JSON; what is modelled lies apart from what was measured."""
     return {
         "model": model,
@@ -117,21 +117,16 @@ def print_profile(found: Mapping[str, Any]) -> None:
         for layer in found["layers"]
     ]
     outside, modelled, memory = found["outside"], found["modelled"], found["memory"]
-    blank = ("",) * 5
-    rows.append(
-        (outside["name"], "", *blank, outside["instructions"], "", outside["modelled"]["cycles"])
-        + ("", "")
-    )
-    rows.append(
-        ("in all", "", "", found["macs"], "", "", "", found["instructions"])
-        + (_ratio(found["instructions_per_mac"]), modelled["cycles"], "", "")
-    )
+    costs = outside["instructions"], "", outside["modelled"]["cycles"]
+    rows.append((outside["name"], *("",) * 6, *costs, "", ""))
+    costs = found["instructions"], _ratio(found["instructions_per_mac"]), modelled["cycles"]
+    rows.append(("in all", "", "", found["macs"], "", "", "", *costs, "", ""))
     print_table(_HEADING, rows)
     print_lines(
         f"{found['target']}, memory plan {found['plan']}: flash {memory['flash total']:,} bytes, "
         f"RAM {memory['RAM total']:,} bytes",
-        f"cycles and limits are modelled for {modelled['cpu']} (docs/cycle-model.md): "
-        f"{modelled['validation']}",
+        f"cycles and limits are modelled for {modelled['cpu']}, not measured: the model is "
+        f"{modelled['validation']}; see docs/cycle-model.md",
     )
 
 

@@ -137,7 +137,6 @@ class BlockCounter:
         operators = {number: int(count) for number, count in enumerate(self._counters[_FIRST_OP:])}
         return Counts(int(self._fields.total), int(self._counters[_OUTSIDE]), operators)
 
-
     def blocks(self) -> tuple[Block, ...]:
         """What ran since the reset, by operator and address; empty unless it was to be profiled.
 

@@ -160,9 +160,10 @@ MODELS: dict[str, Callable[[Sequence[Instruction]], int]] = {
 }
 #: Cycles added where code is left by a jump: refill of the pipeline, or none where it is predicted.
 JUMP = {"cortex_m4": 2, "cortex_m7": 0}
-#: How far each model has been compared with chips (benchmarks/cycle_model.py); goes to every output.
+#: How far each model was compared with chips (benchmarks/cycle_model.py); part of every output.
 VALIDATION = {
-    "cortex_m4": "within 6 % of 6 published counts of AES kernels on an STM32F4; no wait states",
-    "cortex_m7": "within 4 % of 6 published counts of AES kernels on an STM32H7; no wait states, "
-    "no cache misses, all branches predicted",
+    "cortex_m4": "within 6 % of 6 published counts, of AES on an STM32F4, which multiplies nothing; "
+    "no wait states",
+    "cortex_m7": "within 4 % of 6 published counts, of AES on an STM32H7, which multiplies nothing; "
+    "no wait states, no cache misses, all branches predicted",
 }

@@ -28,8 +28,10 @@ _OTHER = {
     *("nop", "bkpt", "cpsie", "cpsid", "mrs", "msr", "dsb", "dmb", "isb", "udf", "svc"),
     *("wfi", "wfe", "sev", "pld", "clrex", "hint", "yield"),
 }
-_MULTIPLY = ("mul", "mla", "mls", "smla", "smls", "smul", "smmul", "smmla", "smmls", "smua")
-_MULTIPLY += ("smus", "umull", "umlal", "umaal")
+_MULTIPLY = (
+    *("mul", "mla", "mls", "smla", "smls", "smul", "smmul", "smmla", "smmls", "smua", "smus"),
+    *("umull", "umlal", "umaal"),
+)
 #: Multiplications into two registers: operands 0 and 1 are the accumulator of those that add.
 _LONG = ("smlal", "smlsld", "umlal", "umaal", "smull", "umull")
 _EXTRACT = ("ubfx", "sbfx", "sxta", "uxta", "rev", "rbit", "bfi", "bfc", "pkh")
@@ -162,7 +164,7 @@ def _listed(name: str, operands: Any, arm: Any) -> int:
     """How many registers an instruction of kind multiple loads or stores."""
     if name in ("ldrd", "strd"):
         return 2
-    count = sum(op.type == arm.ARM_OP_REG for op in operands)
+    count = len([op for op in operands if op.type == arm.ARM_OP_REG])
     return count if name in ("push", "pop") else count - 1
 
 

@@ -111,8 +111,7 @@ def profile(graph: Graph, program: McuProgram, image: NDArray[np.int8]) -> Profi
     costs = {
         number: model_blocks(machine, part.cpu, blocks) for number, blocks in by_operator.items()
     }
-    counted: dict[int | None, int] = {None: run.counts.outside, **run.counts.operators}
-    for number, count in counted.items():
+    for number, count in ((None, run.counts.outside), *run.counts.operators.items()):
         if count != (found := costs[number].instructions if number in costs else 0):
             raise MismatchError(f"operator {number}: {count} instructions, its blocks have {found}")
     report = json.loads(program.files["report.json"])
