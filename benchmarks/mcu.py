@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from record import append_rows
 
@@ -26,7 +27,7 @@ from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import to_input
 from etinynet.errors import FitError
-from etinynet.graph import Graph
+from etinynet.graph import Graph, execute
 from etinynet.graph.io import graph_digest
 from etinynet.model.config import named_config
 from etinynet.model.etinynet import EtinyNet
@@ -93,6 +94,7 @@ def measure(run: Run, model: str, weights: str, folder: Path, n: int) -> Iterato
     opened = open_graph(model)
     graph = graph_of(opened)
     images = [to_input(p) for p in prepared(find_pictures(folder, n), opened.preprocess)]
+    scores = [execute(graph, image) for image in images]
     head = {
         "run": run.name,
         "network": run.network,
@@ -107,7 +109,7 @@ def measure(run: Run, model: str, weights: str, folder: Path, n: int) -> Iterato
         for plan in MODES:
             try:
                 with McuTarget(get_part(part), mode=plan).load(graph) as program:
-                    found = _costs(graph, program, images)
+                    found = _costs(graph, program, images, scores)
                 reason = ""
             except FitError as error:
                 found, reason = dict.fromkeys(_COSTS), str(error)
@@ -121,10 +123,13 @@ _COSTS = (
 )
 
 
-def _costs(graph: Graph, program: McuProgram, images: list[Any]) -> dict[str, Any]:
+def _costs(
+    graph: Graph, program: McuProgram, images: list[Any], scores: list[Any]
+) -> dict[str, Any]:
     found = profile(graph, program, images[0])
-    first = verify(graph, program, images[:1], tensors=True)
-    others = verify(graph, program, images[1:])
+    equal = verify(graph, program, images[:1], tensors=True).equal
+    for image, expected in zip(images[1:], scores[1:], strict=True):
+        equal += np.array_equal(program.run(image).scores, expected)
     memory = found.memory
     planned = json.loads(program.files["report.json"])["planned"]
     values = (
@@ -137,8 +142,8 @@ def _costs(graph: Graph, program: McuProgram, images: list[Any]) -> dict[str, An
         memory.weights,
         memory.constants,
         memory.code,
-        first.equal + others.equal,
-        first.pictures + others.pictures,
+        equal,
+        len(images),
         found.tools,
         found.cpu,
         found.cycles,

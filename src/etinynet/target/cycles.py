@@ -162,8 +162,8 @@ MODELS: dict[str, Callable[[Sequence[Instruction]], int]] = {
 JUMP = {"cortex_m4": 2, "cortex_m7": 0}
 #: How far each model was compared with chips (benchmarks/cycle_model.py); part of every output.
 VALIDATION = {
-    "cortex_m4": "within 6 % of 6 published counts, of AES on an STM32F4, which multiplies nothing; "
+    "cortex_m4": "within 6 % of 6 published counts, of AES on an STM32F4 (no multiplications); "
     "no wait states",
-    "cortex_m7": "within 4 % of 6 published counts, of AES on an STM32H7, which multiplies nothing; "
+    "cortex_m7": "within 4 % of 6 published counts, of AES on an STM32H7 (no multiplications); "
     "no wait states, no cache misses, all branches predicted",
 }
