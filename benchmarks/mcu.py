@@ -156,7 +156,7 @@ def _costs(
 def _graph_of(run: Run, arguments: argparse.Namespace) -> tuple[str, str]:
     """The graph's file, and what its weights are."""
     if run.name in arguments.graph:
-        return arguments.graph[run.name], "of the graph given"
+        return arguments.graph[run.name], f"of {Path(arguments.graph[run.name]).name}, given"
     given = arguments.weights.get(run.network)
     weights = arguments.out / f"{run.network}.safetensors"
     if given is None:
