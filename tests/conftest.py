@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-costs", action="store_true", help="write what target/test_costs.py measures"
+    )
+
+
 def _shared_data() -> Path:
     default = Path(__file__).parents[2] / "shared" / "data"
     return Path(os.environ.get("ETINYNET_SHARED_DATA", default))

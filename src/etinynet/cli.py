@@ -276,6 +276,26 @@ def run(
 
 
 @app.command()
+def profile(
+    model: GraphFile,
+    on: Annotated[str, typer.Option(help="stm32f412, stm32f746 or stm32h743.")],
+    plan: Plan = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with bars as well.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What each layer costs on a part: MACs, bytes, instructions; beside them modelled cycles.
+
+    \b
+    etinynet profile photos.etn --on stm32f746 --html profile.html
+    etinynet profile sign-digits --on stm32f412 --plan stream --json
+    """
+    from etinynet.commands.profiling import print_profile, profile_model
+
+    result = profile_model(model, on, plan, html)
+    print_json(result) if as_json else print_profile(result)
+
+
+@app.command()
 def verify(
     model: GraphFile,
     on: Annotated[str, typer.Option(help="The target to compare with the reference.")],

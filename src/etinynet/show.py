@@ -41,11 +41,11 @@ def note(line: str) -> None:
 
 
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; columns whose cells are all numbers are set to the right."""
+    """A table on stdout; columns whose cells are all numbers or empty are set to the right."""
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate(heading):
-        numeric = all(row[index][:1].isdigit() for row in cells)
+        numeric = all(row[index][:1].isdigit() for row in cells if row[index])
         table.add_column(_printable(name), justify="right" if numeric else "left", no_wrap=True)
     for row in cells:
         table.add_row(*row)

@@ -65,7 +65,7 @@ NUMBERS = (
     *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
     *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
-    *("shift", "bits", "relu", "per_tensor", "narrow_offset"),
+    *("shift", "bits", "relu", "per_tensor", "narrow_offset", "narrow_bias"),
     *("most", "over", "gather"),
 )
 _ROW_KINDS = ("conv2d", "depthwise", "max_pool")
@@ -115,7 +115,8 @@ class Case:
     """One call: `op` on `x` (height, width, channels); `x` has as many rows as the call reads.
 
     `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
-    With `narrow_offset` the kernel gets offsets as int16, which their values must allow.
+    With `narrow_offset` the kernel gets offsets as int16, which their values must allow; biases are
+    int16 where they allow it.
 
     With `most` a depthwise call is etn_depthwise_tight, in parts of up to so many outputs; then
     `over` is the input row that the output overwrites, and `missing` the one that is not there
@@ -209,11 +210,12 @@ class KernelCall:
             *scale,
             int(rule is not None and len(rule.multiplier) == 1),
             int(case.narrow_offset),
+            int(op.bias is None or _narrowed(op.bias).dtype == np.int16),
             *(case.most, case.over, int(case.gather)),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
-            b"" if op.bias is None else op.bias.tobytes(),
+            b"" if op.bias is None else _narrowed(op.bias).tobytes(),
             b"" if rule is None else rule.multiplier.tobytes(),
             b"" if rule is None else _offset(rule, case.narrow_offset).tobytes(),
             b"" if case.residual is None or rule is None else _factor(rule).astype("<i4").tobytes(),
@@ -222,6 +224,10 @@ class KernelCall:
         before = case.out.put(np.full_like(expected, 90), 90)
         scratch = bytes(_scratch(case))
         return cls(numbers, (*constants, residual, before, scratch, *rows), after)
+
+
+def _narrowed(bias: NDArray[np.int32]) -> NDArray[np.int16] | NDArray[np.int32]:
+    return bias.astype(np.int16) if np.abs(bias.astype(np.int64)).max() < 2**15 else bias
 
 
 def _scratch(case: Case) -> int:

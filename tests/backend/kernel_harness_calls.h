@@ -18,7 +18,7 @@ typedef struct {
     int32_t kernel, stride, padding, zero_point, weight_bits, row_stride, line_stride;
     int32_t out_start, out_row, out_pixel, out_channel, wide;
     int32_t residual_start, residual_row, residual_pixel, residual_channel;
-    int32_t shift, bits, relu, per_tensor, narrow_offset;
+    int32_t shift, bits, relu, per_tensor, narrow_offset, narrow_bias;
     int32_t most, over, gather;
 } harness_call;
 
@@ -50,9 +50,10 @@ ETN_INLINE void harness_tight(const harness_call n, void *const *blob, const etn
 ETN_INLINE void harness_run(const harness_call n, void *const *blob)
 {
     const etn_constants constants = {
-        blob[WEIGHT], (const int32_t *)blob[BIAS], (const int32_t *)blob[MULTIPLIER],
+        blob[WEIGHT], blob[BIAS], (const int32_t *)blob[MULTIPLIER],
         blob[OFFSET], (const int32_t *)blob[FACTOR], n.shift};
-    const etn_rule rule = {n.shift, n.bits, n.relu, n.per_tensor, n.narrow_offset};
+    const etn_rule rule = {n.shift,         n.bits,       n.relu, n.per_tensor,
+                           n.narrow_offset, n.narrow_bias};
     const int8_t *const *rows = (const int8_t *const *)&blob[INPUT];
     const int16_t *wide_in = (const int16_t *)blob[INPUT];
     const etn_view out = {(int8_t *)blob[OUT] + n.out_start * (n.wide ? 2 : 1), n.out_row,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,9 +157,20 @@ def test_equal_constants_and_kernels_are_emitted_once():
 def test_depthwise_kernels_that_differ_in_the_shift_are_one():
     source = compile_graph(siblings_graph(np.random.default_rng(0)))["siblings.c"].decode()
     kernel = source.split("/* For b0.dw2, b1.dw2, b2.dw2. */\n", 1)[1].split("\n}", 1)[0]
-    assert "rule = {values->shift, 8, 1, 0, 1};" in kernel
+    assert "rule = {values->shift, 8, 1, 0, 1, 1};" in kernel
     alone = source.split("/* For b3.dw2. */\n", 1)[1].split("\n}", 1)[0]
-    assert "rule = {6, 8, 1, 0, 0};" in alone
+    assert "rule = {6, 8, 1, 0, 0, 1};" in alone
+
+
+def test_pointwise_kernels_that_differ_in_the_shift_are_one():
+    graph = siblings_graph(np.random.default_rng(0))
+    ops = {op.name: op for op in graph.ops}
+    rule = ops["b1.pw"].requantization
+    assert rule.shift == ops["b0.pw"].requantization.shift
+    ops["b1.pw"] = replace(ops["b1.pw"], requantization=replace(rule, shift=rule.shift + 1))
+    source = compile_graph(replace(graph, ops=tuple(ops.values())))["siblings.c"].decode()
+    kernel = source.split("/* For b0.pw, b1.pw, b2.pw. */\n", 1)[1].split("\n}", 1)[0]
+    assert "values->shift" in kernel
 
 
 def test_equal_shifts_stay_constants():
@@ -177,6 +189,17 @@ def test_offsets_are_int16_where_they_fit():
     assert operators["b0.dw2"].narrow_offset
     assert not operators["b3.dw2"].narrow_offset
     assert operators["b3.dw2"].constant_bytes - operators["b0.dw2"].constant_bytes == 2 * 5
+
+
+def test_biases_are_int16_where_all_of_them_fit():
+    graph = siblings_graph(np.random.default_rng(0))
+    biased = [index for index, op in enumerate(graph.ops) if op.bias is not None]
+    for largest, c_type in ((2**15 - 1, "int16_t"), (2**15, "int32_t")):
+        graph.ops[biased[-1]].bias[0] = largest
+        arrays, per_op = constants_of(graph)
+        types = {array.symbol: array.c_type for array in arrays}
+        assert {types[per_op[index].bias] for index in biased} == {c_type}
+        assert {values.narrow_bias for values in per_op} == {c_type == "int16_t"}
 
 
 def test_smallest_int32_is_written_as_an_expression(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from etinynet.target.host import HostProgram
 
 VERBS = (
     *("summary", "import", "train", "quantize", "compile", "flash", "export"),
-    *("predict", "evaluate", "run", "verify", "demo"),
+    *("predict", "evaluate", "run", "profile", "verify", "demo"),
 )
 PICTURES = sorted(ASSETS.glob("sign-digits-*.jpg"))
 
@@ -85,6 +86,39 @@ def test_run_gives_the_reference_scores_and_the_costs(run: Run) -> None:
     assert 35_000 < found["ram_bytes"] < 262_144
     assert sum(found["pictures"][0]["instructions_per_operator"].values()) == found["instructions"]
     assert expected["instructions"] is None
+
+
+def test_run_splits_the_memory_and_names_the_plan(run: Run) -> None:
+    found = run("run", GRAPH, "--on", "stm32f746", PICTURE, "--plan", "stream", "--json").json()
+    assert found["plan"] == "stream"
+    assert found["memory"]["flash total"] == found["flash_bytes"]
+    assert found["memory"]["RAM total"] == found["ram_bytes"]
+    per_mac = found["instructions"] / found["macs"]
+    assert found["instructions_per_mac"] == pytest.approx(per_mac, abs=1e-4)
+    host = run("run", GRAPH, "--on", "host", PICTURE, "--json").json()
+    assert (host["plan"], host["memory"], host["instructions_per_mac"]) == ("fast", {}, None)
+
+
+def test_profile_tells_measured_and_modelled_apart(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "profile.html"
+    shown = run("profile", "sign-digits", "--on", "stm32f746", "--html", page)
+    assert "modelled for cortex_m7" in shown.out
+    found = run("profile", GRAPH, "--on", "stm32f746", "--plan", "fast", "--json").json()
+    instructions = [layer["instructions"] for layer in (*found["layers"], found["outside"])]
+    assert sum(instructions) == found["instructions"]
+    assert f"{found['instructions']:,}" in shown.out
+    for entry in (found, *found["layers"], found["outside"]):
+        assert not any("cycles" in key for key in entry)
+        assert entry["modelled"]["cycles"] > 0
+    text = page.read_text()
+    assert all(f">{layer['name']}<" in text for layer in found["layers"])
+    assert found["modelled"]["validation"] in text
+    assert not re.search(r"<script|<link|@import|url\(|src=|https?:", text)
+
+
+def test_profile_is_for_microcontrollers(run: Run) -> None:
+    assert "'host' counts no instructions" in run("profile", GRAPH, "--on", "host").refused()
+    assert "--plan" in run("profile", GRAPH, "--on", "reference", "--plan", "fast").refused()
 
 
 def test_verify_passes(run: Run) -> None:

@@ -33,9 +33,12 @@ def machine(build: Build) -> Callable[..., Machine]:
         part: str = "stm32f412",
         *,
         check_alignment: bool = False,
+        profile: bool = False,
         **options: object,
     ) -> Machine:
         firmware = build(source, part, **options)
-        return Machine(firmware.part, firmware.image, check_alignment=check_alignment)
+        return Machine(
+            firmware.part, firmware.image, check_alignment=check_alignment, profile=profile
+        )
 
     return load

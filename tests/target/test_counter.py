@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import unicorn
 
+from etinynet.target.decode import Decoder
 from etinynet.target.emulator import Machine
 
 Load = Callable[..., Machine]
@@ -86,6 +88,45 @@ def test_operators_own_their_kernels(machine: Load) -> None:
     assert set(counts.operators) == {0, 1}
     assert counts.operators[1] > counts.operators[0] > 51 * 5
     assert counts.outside > 50
+
+
+@pytest.mark.parametrize("part", ["stm32f412", "stm32f746"])
+def test_blocks_are_what_ran(machine: Load, part: str) -> None:
+    loaded = machine(SOURCE, part, profile=True)
+    run = loaded.run()
+    decoder = Decoder()
+    totals: Counter[int | None] = Counter()
+    executed: Counter[int] = Counter()
+    for block in run.blocks:
+        code = decoder.block(loaded.read(block.address, block.length), block.address)
+        totals[block.operator] += len(code) * block.times
+        assert 0 <= block.jumps <= block.times
+        at = block.address
+        for instruction in code:
+            executed[at] += block.times
+            at += instruction.bytes
+    assert totals == {None: run.counts.outside, **run.counts.operators}
+    slow: Counter[int] = Counter()
+    other = machine(SOURCE, part)
+    other._engine.hook_add(unicorn.UC_HOOK_CODE, lambda uc, at, size, user: slow.update((at,)))
+    other.run()
+    starts = {block.address for block in run.blocks}
+    assert {at: executed[at] for at in starts} == {at: slow[at] for at in starts}
+
+
+def test_jumps_are_counted_apart_from_falling_through(machine: Load) -> None:
+    source = """
+    __attribute__((noinline)) static void op_7_dense(uint32_t n)
+    {
+        __asm__ volatile("1: subs %0, #1\\n\\tbne 1b" : "+l"(n) : : "cc");
+    }
+    int main(void) { op_7_dense(50); return 0; }
+    """
+    blocks = machine(source, profile=True).run().blocks
+    # the first of fifty turns belongs to the block from the function's start on
+    again = next(block for block in blocks if block.times == 49)
+    assert (again.operator, again.length, again.jumps) == (7, 4, 48)
+    assert machine(source).run().blocks == ()
 
 
 def test_counts_start_anew_with_each_run(machine: Load) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.artefact import write_directory
-from etinynet.backend.c import MODES, compile_graph, package_files
+from etinynet.backend.c import MODES, compile_graph, package_files, plan_mode
 from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.graph import Graph, execute
 from etinynet.opened import graph_of, open_graph
-from etinynet.target.base import Result, get_target
+from etinynet.target.base import MemoryUse, Result, get_target
 from etinynet.target.link import build_firmware, main_source, project_files
 from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
@@ -23,9 +23,8 @@ from etinynet.target.parts import get_part
 __all__ = ["compile_to", "demo_picture", "expected_line", "memory_json"]
 
 
-def memory_json(result: Result) -> dict[str, int]:
+def memory_json(use: MemoryUse | None) -> dict[str, int]:
     """Bytes of flash and RAM by part, as a run has measured them; empty where it has not."""
-    use = result.memory
     if use is None:
         return {}
     return {
@@ -61,7 +60,7 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
             "target": target,
             "folder": str(output),
             "files": len(files),
-            "plan": _mode(files),
+            "plan": plan_mode(files),
         }
     with McuTarget(get_part(target), mode=plan, command=command).load(graph) as program:
         result = program.run(demo_picture(graph))
@@ -72,8 +71,8 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
         "target": target,
         "folder": str(output),
         "files": len(files),
-        "plan": _mode(files),
-        "memory": memory_json(result),
+        "plan": plan_mode(files),
+        "memory": memory_json(result.memory),
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
         "instructions": result.instructions,
@@ -98,11 +97,6 @@ def expected_line(graph: Graph, part: str) -> str:
     return f"{part}: class {best} of {len(scores)}, score {scores[best]}, checksum {crc:x}"
 
 
-def _mode(files: dict[str, bytes]) -> str:
-    """The mode of the memory plan, as the report states it."""
-    return str(json.loads(files["report.json"])["planned"]["mode"])
-
-
 def _with_firmware(
     graph: Graph, program: McuProgram, result: Result, line: str
 ) -> dict[str, bytes]:
@@ -116,7 +110,7 @@ def _with_firmware(
         "part": part.name,
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
-        "memory": memory_json(result),
+        "memory": memory_json(result.memory),
         "instructions": result.instructions,
         "tools": result.tools,
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from etinynet.backend.c import macs
+from etinynet.commands.building import memory_json
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import to_input
 from etinynet.data.labels import Dataset, list_folder, list_table, split_held_out
@@ -119,13 +121,20 @@ def run_pictures(
                 }
             )
     assert result is not None
+    operations = sum(macs(graph, op) for op in graph.ops)
+    instructions = pictures[0]["instructions"]
+    is_counted = instructions is not None and operations > 0
     return {
         "model": model,
         "target": on,
+        "plan": result.plan,
+        "macs": operations,
         "top": pictures[0]["top"],
-        "instructions": pictures[0]["instructions"],
+        "instructions": instructions,
+        "instructions_per_mac": round(instructions / operations, 4) if is_counted else None,
         "flash_bytes": result.flash_bytes,
         "ram_bytes": result.ram_bytes,
+        "memory": memory_json(result.memory),
         "tools": result.tools,
         "pictures": pictures,
     }

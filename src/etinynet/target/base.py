@@ -64,8 +64,8 @@ class Result:
     `scores`: int16 of length classes. `tensors` (if asked for): every tensor of the graph by name,
     (height, width, channels), int8 or int16 as graph.execute gives them. The rest is None where a
     target cannot know it: `instructions` executed from reset to exit, the same per operator name
-    (the firmware's and the schedule's own under ""), memory in bytes, and `tools`, the compiler
-    with its flags.
+    (the firmware's and the schedule's own under ""), memory in bytes, `tools`, the compiler with
+    its flags, and `plan`, the mode of the memory plan.
     """
 
     scores: NDArray[np.int16]
@@ -74,6 +74,7 @@ class Result:
     instructions_per_op: Mapping[str, int] | None = None
     memory: MemoryUse | None = None
     tools: str | None = None
+    plan: str | None = None
 
     @property
     def flash_bytes(self) -> int | None:

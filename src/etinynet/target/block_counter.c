@@ -3,7 +3,11 @@
 
 /* `origin` and `length` give the flash in bytes, `code` its content. The next three arrays have
  * one element for each two bytes of flash: instructions and bytes of the block that begins there,
- * as seen last, and to which counter the code there belongs (0: to its caller's). */
+ * as seen last, and to which counter the code there belongs (0: to its caller's).
+ * The last two arrays are absent unless blocks are profiled. They have one row for each counter and
+ * in it one element for each two bytes of the first `profiled` of the flash: how often the block
+ * that begins there ran, and how often it was left by a jump. `left` is the element of the block
+ * that ran last, which ended at `end`; `recut` is set if a block was seen in two lengths. */
 typedef struct {
     const uint8_t *code;
     uint32_t origin;
@@ -17,6 +21,12 @@ typedef struct {
     int (*stop)(void *engine);
     uint32_t owner;
     uint32_t is_exhausted;
+    uint64_t *times;
+    uint64_t *jumps;
+    uint64_t left;
+    uint64_t end;
+    uint32_t profiled;
+    uint32_t recut;
 } etn_counter;
 
 void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user);
@@ -31,6 +41,19 @@ static uint16_t walk(const uint8_t *code, uint32_t size)
     return (uint16_t)count;
 }
 
+static void profile(etn_counter *counter, uint64_t offset, uint32_t size)
+{
+    if (counter->end != 0 && counter->end != offset) {
+        counter->jumps[counter->left]++;
+    }
+    counter->end = 0;
+    if (offset < counter->profiled) {
+        counter->left = (uint64_t)counter->owner * (counter->profiled / 2) + offset / 2;
+        counter->times[counter->left]++;
+        counter->end = offset + size;
+    }
+}
+
 void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user)
 {
     etn_counter *counter = user;
@@ -40,11 +63,15 @@ void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user)
     }
     const uint64_t index = offset / 2;
     if (counter->block_bytes[index] != size) {
+        counter->recut |= counter->block_bytes[index] != 0;
         counter->block_bytes[index] = (uint16_t)size;
         counter->block_instructions[index] = walk(counter->code + offset, size);
     }
     if (counter->owners[index] != 0) {
         counter->owner = counter->owners[index];
+    }
+    if (counter->times != 0) {
+        profile(counter, offset, size);
     }
     const uint16_t count = counter->block_instructions[index];
     counter->counters[counter->owner] += count;

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from etinynet.errors import DeviceFault, ToolError
 from etinynet.target.alignment import AlignmentCheck
-from etinynet.target.counter import BlockCounter, Counts
+from etinynet.target.counter import Block, BlockCounter, Counts
 from etinynet.target.elf import Image
 from etinynet.target.parts import Part, Region
 from etinynet.target.semihosting import APPLICATION_EXIT, Semihosting
@@ -41,22 +41,26 @@ TraceHook = Callable[[int, int, int, int], None]
 
 @dataclass(frozen=True)
 class Run:
-    """What a program did until it exited with success."""
+    """What a program did until it exited with success; `blocks` where that was profiled."""
 
     written: Mapping[str, bytes]
     console: str
     counts: Counts
     stack_bytes: int
+    blocks: tuple[Block, ...] = ()
 
 
 class Machine:
     """`part` with `image` in its flash. Raises ToolError if unicorn is missing.
 
     `check_alignment` also refuses LDM, STM, LDRD and STRD from addresses that are not multiples
-    of 4, as the part does; the run then takes several times longer.
+    of 4, as the part does; the run then takes several times longer. `profile` counts every block of
+    the program as well.
     """
 
-    def __init__(self, part: Part, image: Image, *, check_alignment: bool = False) -> None:
+    def __init__(
+        self, part: Part, image: Image, *, check_alignment: bool = False, profile: bool = False
+    ) -> None:
         unicorn, arm_const = _import("unicorn"), _import("unicorn.arm_const")
         self._unicorn, self._arm = unicorn, arm_const
         self._part, self._image = part, image
@@ -76,7 +80,7 @@ class Machine:
             start = address - part.flash.origin
             flash[start : start + len(content)] = np.frombuffer(content, np.uint8)
         code = (self._engine, image, part.flash, flash)
-        self._counter = BlockCounter(*code, unicorn.UC_HOOK_BLOCK)
+        self._counter = BlockCounter(*code, unicorn.UC_HOOK_BLOCK, profile=profile)
         self._alignment: AlignmentCheck | None = None
         if check_alignment:
             names = [*(f"R{n}" for n in range(13)), "SP", "LR"]
@@ -119,8 +123,14 @@ class Machine:
             raise DeviceFault(
                 f"{self._part.name}: the program gave up: {self._semihosting.console.strip()!r}"
             )
-        hosting = self._semihosting
-        return Run(hosting.written, hosting.console, self._counter.counts(), self._stack_bytes())
+        hosting, counter = self._semihosting, self._counter
+        return Run(
+            hosting.written,
+            hosting.console,
+            counter.counts(),
+            self._stack_bytes(),
+            counter.blocks(),
+        )
 
     def on_call(self, function: str, hook: TraceHook) -> None:
         """Calls `hook` with R0 to R3 each time `function` is entered; ToolError if it is absent."""

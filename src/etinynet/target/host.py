@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.backend.c import compile_graph
+from etinynet.backend.c import compile_graph, plan_mode
 from etinynet.errors import DeviceFault
 from etinynet.graph.ir import Graph
 from etinynet.target.base import Closing, Result, check_image, pixels
@@ -104,6 +104,7 @@ class HostProgram(Closing):
     def __init__(self, graph: Graph, flags: tuple[str, ...], mode: str | None) -> None:
         self._graph, self._flags = graph, flags
         self._files = compile_graph(graph, mode=mode)
+        self._plan = plan_mode(self._files)
         self._runner = self._build(())
         self._tracer: _Runner | None = None
 
@@ -111,12 +112,13 @@ class HostProgram(Closing):
         """See `base.Program.run`; raises DeviceFault if the program ends, as sanitizers make it."""
         check_image(self._graph, image)
         if not tensors:
-            return Result(self._runner.run(pixels(image), _no_rows), tools=self._runner.tools)
+            scores = self._runner.run(pixels(image), _no_rows)
+            return Result(scores, tools=self._runner.tools, plan=self._plan)
         if self._tracer is None:
             self._tracer = self._build(("-DETN_TRACE",))
         trace = Trace(self._graph, self._files, image)
         scores = self._tracer.run(pixels(image), trace.add)
-        return Result(scores, trace.tensors(), tools=self._tracer.tools)
+        return Result(scores, trace.tensors(), tools=self._tracer.tools, plan=self._plan)
 
     def run_many(self, images: Iterable[NDArray[np.int8]]) -> Iterator[NDArray[np.int16]]:
         """Scores of each of `images`, one process for all of them."""

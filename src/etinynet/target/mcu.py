@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.backend.c import compile_graph
+from etinynet.backend.c import compile_graph, plan_mode
 from etinynet.errors import MismatchError
 from etinynet.graph.ir import Graph
 from etinynet.target.base import Closing, MemoryUse, Result, check_image, pixels
@@ -67,6 +67,7 @@ class McuProgram(Closing):
             {"": counts.outside, **per_op},
             memory_use(self.firmware.image, run.stack_bytes),
             self.firmware.tools,
+            plan_mode(self.files),
         )
 
     def _build(self, part: Part, trace: bool) -> Firmware:

@@ -31,7 +31,7 @@ class Array:
 
 @dataclass(frozen=True)
 class OpConstants:
-    """Symbols ("NULL": none) of an operator's arrays; `per_tensor`, `narrow_offset`: etn_rule."""
+    """Symbols ("NULL": none) of an operator's arrays; `per_tensor` and `narrow_...`: etn_rule."""
 
     weight: str = "NULL"
     bias: str = "NULL"
@@ -40,6 +40,7 @@ class OpConstants:
     residual_multiplier: str = "NULL"
     per_tensor: bool = False
     narrow_offset: bool = False
+    narrow_bias: bool = False
     weight_bytes: int = 0
     constant_bytes: int = 0
 
@@ -84,17 +85,19 @@ def _format(values: NDArray[Any], c_type: str) -> str:
     return "\n".join([*lines, line])
 
 
-def _scales(op: Op, channels: int) -> tuple[dict[str, NDArray[Any]], bool]:
-    """Arrays of the requantization, all of one length: 1 if each has one value for all channels.
+def _is_narrow(values: NDArray[np.int32]) -> bool:
+    """Whether `values` fit int16, which takes half the flash and loads as fast."""
+    narrow = np.iinfo(np.int16)
+    return bool(values.min() >= narrow.min and values.max() <= narrow.max)
 
-    `offset` is int16 where its values allow, which takes half the flash and loads as fast.
-    """
+
+def _scales(op: Op, channels: int) -> tuple[dict[str, NDArray[Any]], bool]:
+    """Arrays of the requantization, all of one length: 1 if each has one value for all channels."""
     rule = op.requantization
     assert rule is not None
     names = ["multiplier", "offset", *(["residual_multiplier"] if op.residual else [])]
     arrays: dict[str, NDArray[Any]] = {name: getattr(rule, name) for name in names}
-    narrow = np.iinfo(np.int16)
-    if rule.offset.min() >= narrow.min and rule.offset.max() <= narrow.max:
+    if _is_narrow(rule.offset):
         arrays["offset"] = rule.offset.astype(np.int16)
     per_tensor = all(array.size == 1 for array in arrays.values())
     if not per_tensor:
@@ -102,12 +105,14 @@ def _scales(op: Op, channels: int) -> tuple[dict[str, NDArray[Any]], bool]:
     return arrays, per_tensor
 
 
-def _add(store: _Store, graph: Graph, index: int, op: Op) -> OpConstants:
+def _add(store: _Store, graph: Graph, index: int, op: Op, narrow_bias: bool) -> OpConstants:
     if op.requantization is None:
         return OpConstants()
     name = f"{index}_{identifier(op.name)}"
     scales, per_tensor = _scales(op, graph.tensors[op.output].shape[2])
-    words = dict(scales) if op.bias is None else {"bias": op.bias, **scales}
+    words = dict(scales)
+    if op.bias is not None:
+        words["bias"] = op.bias.astype(np.int16) if narrow_bias else op.bias
     symbols = {
         field: store.add(f"{name}_{field}", f"{array.dtype}_t", array)
         for field, array in words.items()
@@ -121,13 +126,18 @@ def _add(store: _Store, graph: Graph, index: int, op: Op) -> OpConstants:
         **symbols,
         per_tensor=per_tensor,
         narrow_offset=scales["offset"].dtype == np.int16,
+        narrow_bias=narrow_bias,
         weight_bytes=weight_bytes,
         constant_bytes=sum(array.nbytes for array in words.values()),
     )
 
 
 def constants_of(graph: Graph) -> tuple[list[Array], list[OpConstants]]:
-    """Arrays in order of first use, and for each operator the symbols it refers to."""
+    """Arrays in order of first use, and for each operator the symbols it refers to.
+
+    Biases are int16 where all allow it: kernels that read either could not be shared.
+    """
     store = _Store(graph.name)
-    per_op = [_add(store, graph, index, op) for index, op in enumerate(graph.ops)]
+    narrow_bias = all(_is_narrow(op.bias) for op in graph.ops if op.bias is not None)
+    per_op = [_add(store, graph, index, op, narrow_bias) for index, op in enumerate(graph.ops)]
     return store.arrays, per_op

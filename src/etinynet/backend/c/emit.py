@@ -72,7 +72,7 @@ def _rule(op: Op, bits: int, values: OpConstants, shift: str) -> str:
     rule = op.requantization
     if rule is None:
         return ""
-    flags = rule.relu, values.per_tensor, values.narrow_offset
+    flags = rule.relu, values.per_tensor, values.narrow_offset, values.narrow_bias
     return f"{{{shift or rule.shift}, {bits}, " + ", ".join(str(int(flag)) for flag in flags) + "}"
 
 
@@ -137,13 +137,13 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
 def _kernel_bodies(graph: Graph, plan: Plan, constants: list[OpConstants]) -> list[str]:
     """`_kernel_body` of each operator.
 
-    Depthwise kernels that differ in nothing but the shift become one that reads it: about half a
-    kilobyte of code each, for one instruction more in about twenty.
+    Depthwise and pointwise kernels that differ in nothing but the shift become one that reads it:
+    a half to one and a half kilobytes of code each, for one instruction more in about twenty.
     """
     bodies = [_kernel_body(graph, plan, index, values) for index, values in enumerate(constants)]
     users: dict[str, list[int]] = {}
     for index, op in enumerate(graph.ops):
-        if op.kind == "depthwise":
+        if op.kind in ("depthwise", "pointwise"):
             body = _kernel_body(graph, plan, index, constants[index], "values->shift")
             users.setdefault(body, []).append(index)
     for body, indices in users.items():

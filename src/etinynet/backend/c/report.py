@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from etinynet.backend.c.tables import most_rows
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
 
-__all__ = ["decode_rows", "macs", "pieces", "report_bytes", "store_rows"]
+__all__ = ["decode_rows", "macs", "pieces", "plan_mode", "report_bytes", "store_rows"]
 
 
 def macs(graph: Graph, op: Op) -> int:
@@ -98,6 +99,11 @@ def report_bytes(
         "operators": [_operator(graph, plan, i, values) for i, values in enumerate(constants)],
     }
     return (json.dumps(report, indent=2) + "\n").encode()
+
+
+def plan_mode(files: Mapping[str, bytes]) -> str:
+    """The mode of the memory plan of a generated library, by its report.json."""
+    return str(json.loads(files["report.json"])["planned"]["mode"])
 
 
 def pieces(tensor: dict[str, Any]) -> int:

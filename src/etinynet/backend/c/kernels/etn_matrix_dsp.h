@@ -38,12 +38,30 @@ ETN_INLINE void etn_expand_nibbles(uint32_t word, uint32_t *lanes)
     lanes[3] = etn_sxtab16_ror8(ETN_NIBBLE_BIAS, high);
 }
 
+/* Expand `words` packed words of nibbles. One function for all kernels: inlined it takes about a
+ * hundred bytes in each. */
+ETN_SHARED void etn_expand_words(const uint32_t *packed, uint32_t *lanes, int32_t words)
+{
+    for (; words >= 2; words -= 2) {
+        const uint32_t first = packed[0], second = packed[1];
+        etn_expand_nibbles(first, lanes);
+        etn_expand_nibbles(second, lanes + 4);
+        packed += 2;
+        lanes += 8;
+    }
+    if (words > 0) {
+        etn_expand_nibbles(*packed, lanes);
+    }
+}
+
 /* Expand one pair of channels, `words` packed words. */
 ETN_INLINE void etn_expand(
     const uint32_t *packed, uint32_t *lanes, int32_t words, int32_t weight_bits)
 {
     int32_t left = words;
-    if (weight_bits > 4) {
+    if (weight_bits <= 4) {
+        etn_expand_words(packed, lanes, words);
+    } else {
         for (; left >= 4; left -= 4) {
             const uint32_t first = packed[0], second = packed[1];
             const uint32_t third = packed[2], fourth = packed[3];
@@ -57,18 +75,6 @@ ETN_INLINE void etn_expand(
         for (; left > 0; left--) {
             etn_expand_bytes(*packed++, lanes);
             lanes += 2;
-        }
-    } else {
-        for (; left >= 2; left -= 2) {
-            const uint32_t first = packed[0], second = packed[1];
-            etn_expand_nibbles(first, lanes);
-            etn_expand_nibbles(second, lanes + 4);
-            packed += 2;
-            lanes += 8;
-        }
-        for (; left > 0; left--) {
-            etn_expand_nibbles(*packed++, lanes);
-            lanes += 4;
         }
     }
 }

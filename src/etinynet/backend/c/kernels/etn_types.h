@@ -11,8 +11,10 @@
 
 #if defined(__GNUC__)
 #define ETN_INLINE static inline __attribute__((always_inline))
+#define ETN_SHARED static __attribute__((noinline, unused))
 #else
 #define ETN_INLINE static inline
+#define ETN_SHARED static
 #endif
 
 /* One of the two forms of each kernel: 0 is portable C, 1 uses the Cortex-M DSP instructions.
@@ -26,11 +28,12 @@
 /* Constants of an operator, in flash. `weight` is what pack.py made (see each kernel);
  * `bias` has one value per output channel or is NULL; `multiplier` and `offset` have one value
  * per output channel, or a single one if etn_rule.per_tensor; so does `residual_multiplier`, which
- * is NULL without a shortcut. `offset` is of int16_t if etn_rule.narrow_offset, else of int32_t.
+ * is NULL without a shortcut. `offset` is of int16_t if etn_rule.narrow_offset, else of int32_t;
+ * `bias` likewise by etn_rule.narrow_bias.
  * `shift` is for callers that share a kernel: what counts is etn_rule.shift. */
 typedef struct {
     const void *weight;
-    const int32_t *bias;
+    const void *bias;
     const int32_t *multiplier;
     const void *offset;
     const int32_t *residual_multiplier;
@@ -44,6 +47,7 @@ typedef struct {
     int32_t relu;
     int32_t per_tensor;
     int32_t narrow_offset;
+    int32_t narrow_bias;
 } etn_rule;
 
 /* Rows of a tensor: element (row, pixel, channel) is
@@ -102,7 +106,11 @@ ETN_INLINE etn_channel etn_channel_of(
     result.multiplier = constants->multiplier[index];
     result.offset = rule.narrow_offset ? ((const int16_t *)constants->offset)[index]
                                        : ((const int32_t *)constants->offset)[index];
-    result.bias = constants->bias != NULL ? constants->bias[channel] : 0;
+    result.bias = 0;
+    if (constants->bias != NULL) {
+        result.bias = rule.narrow_bias ? ((const int16_t *)constants->bias)[channel]
+                                       : ((const int32_t *)constants->bias)[channel];
+    }
     result.residual_multiplier =
         constants->residual_multiplier != NULL ? constants->residual_multiplier[index] : 0;
     return result;
