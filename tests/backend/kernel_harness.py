@@ -21,12 +21,14 @@ from unicorn.arm_const import (
     UC_CPU_ARM_CORTEX_M7,
 )
 
-from etinynet.backend.c.pack import pack_weight, scratch_bytes
+from etinynet.backend.c.pack import is_3x3, pack_weight, scratch_bytes
 from etinynet.graph.arithmetic import requantize
 from etinynet.graph.execute import (
     conv2d,
     dense,
     depthwise,
+    add,
+    avg_pool,
     global_avg_pool,
     max_pool,
     pointwise,
@@ -44,7 +46,9 @@ REFERENCE = {
     "pointwise": pointwise,
     "dense": dense,
     "max_pool": max_pool,
+    "avg_pool": avg_pool,
     "global_avg_pool": global_avg_pool,
+    "add": add,
 }
 #: In the order of the kinds in kernel_harness_calls.h.
 KINDS = tuple(REFERENCE)
@@ -55,10 +59,11 @@ NUMBERS = (
     *("kind", "height", "width_in", "in_channels", "width_out", "out_channels"),
     *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
-    *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
-    *("shift", "bits", "relu", "per_tensor", "narrow_offset"),
+    *("residual_start", "residual_row", "residual_pixel", "residual_channel", "residual_wide"),
+    *("shift", "bits", "relu", "per_tensor", "narrow_offset", "left"),
+    *("in_start", "in_pixel", "in_channel", "in_wide"),
 )
-_ROW_KINDS = ("conv2d", "depthwise", "max_pool")
+_ROW_KINDS = ("conv2d", "depthwise", "max_pool", "avg_pool")
 _MAX_ROWS = 8
 
 
@@ -102,7 +107,8 @@ class Case:
     """One call: `op` on `x` (height, width, channels); `x` has as many rows as the call reads.
 
     `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
-    With `narrow_offset` the kernel gets offsets as int16, which their values must allow.
+    With `narrow_offset` the kernel gets offsets as int16, which their values must allow. `in_place`
+    is the input's where the kernel takes any.
     """
 
     op: Op
@@ -114,6 +120,7 @@ class Case:
     residual_place: Place = field(default_factory=Place)
     in_gap: int = 0
     narrow_offset: bool = False
+    in_place: Place = field(default_factory=Place)
 
     def expected_shape(self) -> tuple[int, int, int]:
         """Shape of the output."""
@@ -171,22 +178,25 @@ class KernelCall:
     def of(cls, case: Case) -> KernelCall:
         op, expected = case.op, case.expected()
         rule = op.requantization
-        rows, row_stride, line_stride = _input(case)
+        rows, place = _input(case)
+        row_stride, pixel_stride, line_stride = place.strides(case.x.shape)
         shortcut = (0, 0, 0)
         residual = b""
         if case.residual is not None:
             shortcut = case.residual_place.strides(case.residual.shape)
             residual = case.residual_place.put(case.residual, 99)
-        scale = (rule.shift, case.out_bits, int(rule.relu)) if rule else (0, case.out_bits, 0)
+        scale = (max(rule.shift, 0), case.out_bits, int(rule.relu)) if rule else (0, 8, 0)
         numbers = (
             *(KINDS.index(op.kind), *case.x.shape, expected.shape[1], expected.shape[2]),
             *(op.kernel, op.stride, op.padding, case.zero_point),
             *(8 if op.weight_bits > 4 else 4, row_stride, line_stride),
             *(case.out.pad, *case.out.strides(expected.shape), int(case.out.wide)),
-            *(case.residual_place.pad, *shortcut),
+            *(case.residual_place.pad, *shortcut, int(case.residual_place.wide)),
             *scale,
             int(rule is not None and len(rule.multiplier) == 1),
             int(case.narrow_offset),
+            0 if rule is None else max(-rule.shift, 0),
+            *(place.pad, pixel_stride, line_stride, int(place.wide)),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
@@ -206,22 +216,25 @@ def _scratch(case: Case) -> int:
     return scratch_bytes(case.op, Graph("case", {case.op.input: tensor}, (), "x", "y"))
 
 
-def _input(case: Case) -> tuple[list[bytes], int, int]:
-    """Blobs of the input (rows, or one and nothing), its row stride and its line stride."""
+def _input(case: Case) -> tuple[list[bytes], Place]:
+    """Blobs of the input (rows, or one and nothing), and how they lie in memory."""
     kind = case.op.kind
     if kind in ("pointwise", "dense"):
         place = Place("hwc", wide=True, gap=case.in_gap)
     elif kind == "conv2d":
         place = Place("hwc")
-    else:
+    elif kind == "add":
+        place = case.in_place
+    elif kind == "depthwise" and is_3x3(case.op):
         place = Place("hcw", pad=case.op.padding, gap=case.in_gap)
+    else:
+        place = Place("hcw", gap=case.in_gap)
     fill = case.zero_point if kind == "depthwise" else 77
-    row_stride, _, line_stride = place.strides(case.x.shape)
     rows = [case.x]
     if kind in _ROW_KINDS:
         rows = [case.x[row : row + 1] for row in range(len(case.x))]
     blobs = [place.put(row, fill) for row in rows]
-    return blobs + [b""] * (_MAX_ROWS - len(blobs)), row_stride, line_stride
+    return blobs + [b""] * (_MAX_ROWS - len(blobs)), place
 
 
 class HostProgram:

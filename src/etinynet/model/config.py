@@ -1,9 +1,9 @@
-"""What an EtinyNet is: channels, blocks, normalization order, classes and input side, checked."""
+"""What a network is: channels, blocks, normalization order, classes and input side, checked."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,9 +15,14 @@ __all__ = [
     "NORMALIZATIONS",
     "Block",
     "EtinyNetConfig",
+    "MobileBlock",
+    "MobileNetConfig",
+    "NetworkConfig",
+    "config_from_json",
     "etinynet",
     "etinynet_0_75",
     "etinynet_1_0",
+    "mobilenet",
     "named_config",
 ]
 
@@ -27,6 +32,7 @@ KINDS = ("lb", "dlb")
 NORMALIZATIONS = ("conv_bn_relu", "conv_relu_bn")
 #: The two networks of the paper's table 1.
 NAMES = ("etinynet-1.0", "etinynet-0.75")
+_FAMILIES = "etinynet-<width>, mobilenet-v1-<width>, mobilenet-v2-<width>"
 
 _MAX_CHANNELS = 4096
 _MAX_BLOCKS = 256
@@ -34,6 +40,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Stem, then the channels of the stages of table 1; the last stage widens in its last block.
 _CHANNELS_1_0 = (32, 32, 128, 192, 256, 512)
 _CHANNELS_0_75 = (24, 24, 96, 168, 192, 384)
+# MobileNetV1 (Howard et al. 2017, table 1): channels and stride of each block.
+_SEPARABLE = (
+    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
+    *[(512, 1)] * 5,
+    *((1024, 2), (1024, 1)),
+)
+# MobileNetV2 (Sandler et al. 2018, table 2): expansion, channels, blocks, stride of the first.
+_INVERTED = (
+    *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
+    *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+)
 
 
 def _integer(owner: str, field: str, value: object, low: int, high: int) -> None:
@@ -44,6 +61,38 @@ def _integer(owner: str, field: str, value: object, low: int, high: int) -> None
 def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{owner}: {field} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def _common(config: EtinyNetConfig | MobileNetConfig) -> None:
+    """The fields that all networks have."""
+    if not isinstance(config.name, str) or not _NAME.fullmatch(config.name):
+        raise ConfigError(
+            f"config: name is {config.name!r}; 1 to 64 letters, digits, '.', '_' or '-' "
+            "are allowed, the first a letter or a digit"
+        )
+    _integer(config.name, "stem_channels", config.stem_channels, 1, _MAX_CHANNELS)
+    _integer(config.name, "classes", config.classes, 0, 65535)
+    _integer(config.name, "size", config.size, 8, 4096)
+    epsilon = config.bn_epsilon
+    if type(epsilon) is not float or not 0 < epsilon <= 1:
+        raise ConfigError(
+            f"{config.name}: bn_epsilon is {epsilon!r}; a number above 0 and up to 1 is allowed"
+        )
+
+
+def _connected(name: str, channels: int, blocks: Sequence[object], kind: type) -> None:
+    """Each of `blocks` is of `kind` and reads the channels that the layer before it gives."""
+    if not 1 <= len(blocks) <= _MAX_BLOCKS:
+        raise ConfigError(f"{name}: {len(blocks)} blocks; 1 to {_MAX_BLOCKS} are allowed")
+    for index, block in enumerate(blocks):
+        if not isinstance(block, Block | MobileBlock) or not isinstance(block, kind):
+            raise ConfigError(f"{name}: blocks[{index}] is {block!r}, not a {kind.__name__}")
+        if block.in_channels != channels:
+            raise ConfigError(
+                f"{name}: blocks[{index}].in_channels is {block.in_channels}; "
+                f"the layer before it gives {channels}"
+            )
+        channels = block.out_channels
 
 
 @dataclass(frozen=True)
@@ -94,49 +143,27 @@ class EtinyNetConfig:
     bn_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"config: name is {self.name!r}; 1 to 64 letters, digits, '.', '_' or '-' "
-                "are allowed, the first a letter or a digit"
-            )
-        _integer(self.name, "stem_channels", self.stem_channels, 1, _MAX_CHANNELS)
-        _integer(self.name, "classes", self.classes, 0, 65535)
-        _integer(self.name, "size", self.size, 8, 4096)
+        _common(self)
         _one_of(self.name, "normalization", self.normalization, NORMALIZATIONS)
         clip = self.activation_clip
         if clip is not None and not (type(clip) in (int, float) and 0 < clip <= 1e6):
             raise ConfigError(
                 f"{self.name}: activation_clip is {clip!r}; None or a number above 0 is allowed"
             )
-        epsilon = self.bn_epsilon
-        if type(epsilon) is not float or not 0 < epsilon <= 1:
-            raise ConfigError(
-                f"{self.name}: bn_epsilon is {epsilon!r}; a number above 0 and up to 1 is allowed"
-            )
-        self._check_stages()
-
-    def _check_stages(self) -> None:
         stages = self.stages
         if not isinstance(stages, tuple) or not all(isinstance(s, tuple) and s for s in stages):
             raise ConfigError(f"{self.name}: stages is {stages!r}; tuples of blocks are allowed")
-        count = sum(len(stage) for stage in stages)
-        if not 1 <= count <= _MAX_BLOCKS:
-            raise ConfigError(f"{self.name}: {count} blocks; 1 to {_MAX_BLOCKS} are allowed")
-        channels = self.stem_channels
-        for index, block in enumerate(self.blocks):
-            if not isinstance(block, Block):
-                raise ConfigError(f"{self.name}: blocks[{index}] is {block!r}, not a Block")
-            if block.in_channels != channels:
-                raise ConfigError(
-                    f"{self.name}: blocks[{index}].in_channels is {block.in_channels}; "
-                    f"the layer before it gives {channels}"
-                )
-            channels = block.out_channels
+        _connected(self.name, self.stem_channels, self.blocks, Block)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """All blocks in order of execution."""
         return tuple(block for stage in self.stages for block in stage)
+
+    @property
+    def ceiling(self) -> float | None:
+        """Where an activation ends above: nowhere, it is a ReLU."""
+        return None
 
     @property
     def feature_channels(self) -> int:
@@ -160,6 +187,107 @@ class EtinyNetConfig:
             tuple(Block(**_record(block, Block, "block")) for block in stage) for stage in stages
         )
         return EtinyNetConfig(**{**record, "stages": blocks})
+
+
+@dataclass(frozen=True)
+class MobileBlock:
+    """Pointwise to `in_channels` times `expansion` (none at 1), 3x3 depthwise (`stride`), pointwise
+    to `out_channels`; the last is linear in an `inverted` block (MobileNetV2), else activated.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    expansion: int = 1
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        _integer("block", "in_channels", self.in_channels, 1, _MAX_CHANNELS)
+        _integer("block", "out_channels", self.out_channels, 1, _MAX_CHANNELS)
+        _integer("block", "stride", self.stride, 1, 2)
+        _integer("block", "expansion", self.expansion, 1, _MAX_CHANNELS // self.in_channels)
+        if type(self.inverted) is not bool:
+            raise ConfigError(f"block: inverted is {self.inverted!r}; true or false is allowed")
+
+    @property
+    def inner_channels(self) -> int:
+        """Channels of the depthwise convolution."""
+        return self.in_channels * self.expansion
+
+    @property
+    def shortcut(self) -> bool:
+        """Whether the block's input is added to its output."""
+        return self.inverted and self.stride == 1 and self.in_channels == self.out_channels
+
+
+@dataclass(frozen=True)
+class MobileNetConfig:
+    """A MobileNet of version 1 or 2, any width; raises ConfigError on construction.
+
+    Every activation is a ReLU6 after the batch normalization. `head_channels`: of the pointwise
+    convolution before the global average, 0 for none. `classes`, `size` and `bn_epsilon` as in
+    EtinyNetConfig.
+    """
+
+    name: str
+    stem_channels: int
+    blocks: tuple[MobileBlock, ...]
+    head_channels: int
+    classes: int
+    size: int = 224
+    bn_epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _common(self)
+        _integer(self.name, "head_channels", self.head_channels, 0, _MAX_CHANNELS)
+        if not isinstance(self.blocks, tuple):
+            raise ConfigError(f"{self.name}: blocks is {self.blocks!r}; a tuple is allowed")
+        _connected(self.name, self.stem_channels, self.blocks, MobileBlock)
+
+    @property
+    def normalization(self) -> str:
+        """Where the activation stands: one of NORMALIZATIONS."""
+        return "conv_bn_relu"
+
+    @property
+    def activation_clip(self) -> float | None:
+        """No normalization's output is clipped, but by the activation."""
+        return None
+
+    @property
+    def ceiling(self) -> float | None:
+        """Where an activation ends above: that of ReLU6."""
+        return 6.0
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the last feature map, which the global average and the classifier read."""
+        return self.head_channels or self.blocks[-1].out_channels
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON that `from_json` reads back to an equal configuration."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: object) -> MobileNetConfig:
+        """The configuration in `value`; raises ConfigError on unknown, missing or bad fields."""
+        record = _record(value, MobileNetConfig, "config")
+        blocks = record["blocks"]
+        if not isinstance(blocks, list | tuple):
+            raise ConfigError(f"config: blocks is {blocks!r}; a list of blocks is allowed")
+        made = tuple(MobileBlock(**_record(block, MobileBlock, "block")) for block in blocks)
+        return MobileNetConfig(**{**record, "blocks": made})
+
+
+#: Of any network this package can build.
+NetworkConfig = EtinyNetConfig | MobileNetConfig
+
+
+def config_from_json(value: object) -> NetworkConfig:
+    """The configuration that a `to_json` gave; raises ConfigError."""
+    if isinstance(value, Mapping) and "head_channels" in value:
+        return MobileNetConfig.from_json(value)
+    return EtinyNetConfig.from_json(value)
 
 
 def _record(value: object, kind: type, owner: str) -> dict[str, Any]:
@@ -215,11 +343,49 @@ def etinynet_0_75(classes: int = 1000, size: int = 224, **others: Any) -> EtinyN
     return etinynet(0.75, classes, size, **others)
 
 
-def named_config(name: str, classes: int = 1000, size: int = 224, **others: Any) -> EtinyNetConfig:
-    """The network called `etinynet-<width>`, such as `etinynet-0.75`; raises ConfigError."""
-    match = re.fullmatch(r"etinynet-(\d{1,2}(?:\.\d{1,4})?)", name)
+def _divisible(channels: float) -> int:
+    """The multiple of 8 next to `channels`, not below nine tenths of it (MobileNetV2's rule)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def mobilenet(version: int, width: float, classes: int = 1000, size: int = 224) -> MobileNetConfig:
+    """MobileNet of `version` 1 (Howard et al. 2017) or 2 (Sandler et al. 2018), at any width.
+
+    Version 1 has its channels times `width`, rounded down, at least 8; version 2 rounds to
+    multiples of 8 and narrows the last convolution never. Raises ConfigError.
+    """
+    if version not in (1, 2):
+        raise ConfigError(f"mobilenet: version is {version!r}; allowed: 1, 2")
+    if type(width) not in (int, float) or not 0 < width <= 2:
+        raise ConfigError(f"mobilenet: width is {width!r}; a number above 0 and up to 2 is allowed")
+    name = f"mobilenet-v{version}-{float(width)!r}"
+    blocks: list[MobileBlock] = []
+    if version == 1:
+        stem = now = max(8, int(32 * width))
+        for outer, stride in _SEPARABLE:
+            blocks.append(MobileBlock(now, max(8, int(outer * width)), stride))
+            now = blocks[-1].out_channels
+        return MobileNetConfig(name, stem, tuple(blocks), 0, classes, size)
+    stem = now = _divisible(32 * width)
+    for expansion, outer, count, stride in _INVERTED:
+        for index in range(count):
+            step = stride if index == 0 else 1
+            blocks.append(MobileBlock(now, _divisible(outer * width), step, expansion, True))
+            now = blocks[-1].out_channels
+    return MobileNetConfig(name, stem, tuple(blocks), _divisible(1280 * max(1, width)), classes, size)
+
+
+def named_config(name: str, classes: int = 1000, size: int = 224, **others: Any) -> NetworkConfig:
+    """The network called `etinynet-<width>`, such as `etinynet-0.75`, `mobilenet-v1-<width>` or
+    `mobilenet-v2-<width>`; raises ConfigError. `others` are fields of EtinyNetConfig.
+    """
+    match = re.fullmatch(r"(etinynet|mobilenet-v[12])-(\d{1,2}(?:\.\d{1,4})?)", name)
     if match is None:
-        raise ConfigError(
-            f"unknown network {name!r}; allowed: {', '.join(NAMES)} or etinynet-<width>"
-        )
-    return etinynet(float(match[1]), classes, size, **others)
+        raise ConfigError(f"unknown network {name!r}; allowed: {', '.join(NAMES)} or {_FAMILIES}")
+    width = float(match[2])
+    if match[1] == "etinynet":
+        return etinynet(width, classes, size, **others)
+    if others:
+        raise ConfigError(f"{name}: {next(iter(others))} is a field of EtinyNets only")
+    return mobilenet(int(match[1][-1]), width, classes, size)
