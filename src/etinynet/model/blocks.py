@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from etinynet.model.config import Block, EtinyNetConfig, MobileBlock, MobileNetConfig, NetworkConfig
+from etinynet.model.config import Block, EtinyNetConfig, NetworkConfig
+from etinynet.model.mobilenet_config import MobileBlock, MobileNetConfig
 
 __all__ = ["ConvUnit", "LinearBlock", "MobileUnit"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from etinynet.errors import ConfigError
+from etinynet.model.fields import MAX_CHANNELS, common, connected, integer, one_of, record
+from etinynet.model.mobilenet_config import MobileNetConfig, mobilenet
 
 __all__ = [
     "KINDS",
@@ -15,14 +17,11 @@ __all__ = [
     "NORMALIZATIONS",
     "Block",
     "EtinyNetConfig",
-    "MobileBlock",
-    "MobileNetConfig",
     "NetworkConfig",
     "config_from_json",
     "etinynet",
     "etinynet_0_75",
     "etinynet_1_0",
-    "mobilenet",
     "named_config",
 ]
 
@@ -34,65 +33,9 @@ NORMALIZATIONS = ("conv_bn_relu", "conv_relu_bn")
 NAMES = ("etinynet-1.0", "etinynet-0.75")
 _FAMILIES = "etinynet-<width>, mobilenet-v1-<width>, mobilenet-v2-<width>"
 
-_MAX_CHANNELS = 4096
-_MAX_BLOCKS = 256
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Stem, then the channels of the stages of table 1; the last stage widens in its last block.
 _CHANNELS_1_0 = (32, 32, 128, 192, 256, 512)
 _CHANNELS_0_75 = (24, 24, 96, 168, 192, 384)
-# MobileNetV1 (Howard et al. 2017, table 1): channels and stride of each block.
-_SEPARABLE = (
-    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
-    *[(512, 1)] * 5,
-    *((1024, 2), (1024, 1)),
-)
-# MobileNetV2 (Sandler et al. 2018, table 2): expansion, channels, blocks, stride of the first.
-_INVERTED = (
-    *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
-    *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
-)
-
-
-def _integer(owner: str, field: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{owner}: {field} is {value!r}; an integer {low} to {high} is allowed")
-
-
-def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{owner}: {field} is {value!r}; allowed: {', '.join(allowed)}")
-
-
-def _common(config: EtinyNetConfig | MobileNetConfig) -> None:
-    """The fields that all networks have."""
-    if not isinstance(config.name, str) or not _NAME.fullmatch(config.name):
-        raise ConfigError(
-            f"config: name is {config.name!r}; 1 to 64 letters, digits, '.', '_' or '-' "
-            "are allowed, the first a letter or a digit"
-        )
-    _integer(config.name, "stem_channels", config.stem_channels, 1, _MAX_CHANNELS)
-    _integer(config.name, "classes", config.classes, 0, 65535)
-    _integer(config.name, "size", config.size, 8, 4096)
-    epsilon = config.bn_epsilon
-    if type(epsilon) is not float or not 0 < epsilon <= 1:
-        raise ConfigError(
-            f"{config.name}: bn_epsilon is {epsilon!r}; a number above 0 and up to 1 is allowed"
-        )
-
-
-def _connected(name: str, channels: int, blocks: Sequence[object], kind: type) -> None:
-    """Each of `blocks` is of `kind` and reads the channels that the layer before it gives."""
-    if not 1 <= len(blocks) <= _MAX_BLOCKS:
-        raise ConfigError(f"{name}: {len(blocks)} blocks; 1 to {_MAX_BLOCKS} are allowed")
-    for index, block in enumerate(blocks):
-        if not isinstance(block, Block | MobileBlock) or not isinstance(block, kind):
-            raise ConfigError(f"{name}: blocks[{index}] is {block!r}, not a {kind.__name__}")
-        if block.in_channels != channels:
-            raise ConfigError(
-                f"{name}: blocks[{index}].in_channels is {block.in_channels}; "
-                f"the layer before it gives {channels}"
-            )
-        channels = block.out_channels
 
 
 @dataclass(frozen=True)
@@ -108,10 +51,10 @@ class Block:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("block", "kind", self.kind, KINDS)
-        _integer("block", "in_channels", self.in_channels, 1, _MAX_CHANNELS)
-        _integer("block", "out_channels", self.out_channels, 1, _MAX_CHANNELS)
-        _integer("block", "stride", self.stride, 1, 2)
+        one_of("block", "kind", self.kind, KINDS)
+        integer("block", "in_channels", self.in_channels, 1, MAX_CHANNELS)
+        integer("block", "out_channels", self.out_channels, 1, MAX_CHANNELS)
+        integer("block", "stride", self.stride, 1, 2)
 
     @property
     def first_shortcut(self) -> bool:
@@ -143,8 +86,8 @@ class EtinyNetConfig:
     bn_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        _common(self)
-        _one_of(self.name, "normalization", self.normalization, NORMALIZATIONS)
+        common(self)
+        one_of(self.name, "normalization", self.normalization, NORMALIZATIONS)
         clip = self.activation_clip
         if clip is not None and not (type(clip) in (int, float) and 0 < clip <= 1e6):
             raise ConfigError(
@@ -153,7 +96,7 @@ class EtinyNetConfig:
         stages = self.stages
         if not isinstance(stages, tuple) or not all(isinstance(s, tuple) and s for s in stages):
             raise ConfigError(f"{self.name}: stages is {stages!r}; tuples of blocks are allowed")
-        _connected(self.name, self.stem_channels, self.blocks, Block)
+        connected(self.name, self.stem_channels, self.blocks, Block)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -177,106 +120,16 @@ class EtinyNetConfig:
     @staticmethod
     def from_json(value: object) -> EtinyNetConfig:
         """The configuration in `value`; raises ConfigError on unknown, missing or bad fields."""
-        record = _record(value, EtinyNetConfig, "config")
-        stages = record["stages"]
+        found = record(value, EtinyNetConfig, "config")
+        stages = found["stages"]
         if not isinstance(stages, (list, tuple)) or not all(
             isinstance(stage, (list, tuple)) for stage in stages
         ):
             raise ConfigError(f"config: stages is {stages!r}; lists of blocks are allowed")
         blocks = tuple(
-            tuple(Block(**_record(block, Block, "block")) for block in stage) for stage in stages
+            tuple(Block(**record(block, Block, "block")) for block in stage) for stage in stages
         )
-        return EtinyNetConfig(**{**record, "stages": blocks})
-
-
-@dataclass(frozen=True)
-class MobileBlock:
-    """Pointwise to `in_channels` times `expansion` (none at 1), 3x3 depthwise (`stride`), pointwise
-    to `out_channels`; the last is linear in an `inverted` block (MobileNetV2), else activated.
-    """
-
-    in_channels: int
-    out_channels: int
-    stride: int = 1
-    expansion: int = 1
-    inverted: bool = False
-
-    def __post_init__(self) -> None:
-        _integer("block", "in_channels", self.in_channels, 1, _MAX_CHANNELS)
-        _integer("block", "out_channels", self.out_channels, 1, _MAX_CHANNELS)
-        _integer("block", "stride", self.stride, 1, 2)
-        _integer("block", "expansion", self.expansion, 1, _MAX_CHANNELS // self.in_channels)
-        if type(self.inverted) is not bool:
-            raise ConfigError(f"block: inverted is {self.inverted!r}; true or false is allowed")
-
-    @property
-    def inner_channels(self) -> int:
-        """Channels of the depthwise convolution."""
-        return self.in_channels * self.expansion
-
-    @property
-    def shortcut(self) -> bool:
-        """Whether the block's input is added to its output."""
-        return self.inverted and self.stride == 1 and self.in_channels == self.out_channels
-
-
-@dataclass(frozen=True)
-class MobileNetConfig:
-    """A MobileNet of version 1 or 2, any width; raises ConfigError on construction.
-
-    Every activation is a ReLU6 after the batch normalization. `head_channels`: of the pointwise
-    convolution before the global average, 0 for none. `classes`, `size` and `bn_epsilon` as in
-    EtinyNetConfig.
-    """
-
-    name: str
-    stem_channels: int
-    blocks: tuple[MobileBlock, ...]
-    head_channels: int
-    classes: int
-    size: int = 224
-    bn_epsilon: float = 1e-5
-
-    def __post_init__(self) -> None:
-        _common(self)
-        _integer(self.name, "head_channels", self.head_channels, 0, _MAX_CHANNELS)
-        if not isinstance(self.blocks, tuple):
-            raise ConfigError(f"{self.name}: blocks is {self.blocks!r}; a tuple is allowed")
-        _connected(self.name, self.stem_channels, self.blocks, MobileBlock)
-
-    @property
-    def normalization(self) -> str:
-        """Where the activation stands: one of NORMALIZATIONS."""
-        return "conv_bn_relu"
-
-    @property
-    def activation_clip(self) -> float | None:
-        """No normalization's output is clipped, but by the activation."""
-        return None
-
-    @property
-    def ceiling(self) -> float | None:
-        """Where an activation ends above: that of ReLU6."""
-        return 6.0
-
-    @property
-    def feature_channels(self) -> int:
-        """Channels of the last feature map, which the global average and the classifier read."""
-        return self.head_channels or self.blocks[-1].out_channels
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON that `from_json` reads back to an equal configuration."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: object) -> MobileNetConfig:
-        """The configuration in `value`; raises ConfigError on unknown, missing or bad fields."""
-        record = _record(value, MobileNetConfig, "config")
-        blocks = record["blocks"]
-        if not isinstance(blocks, list | tuple):
-            raise ConfigError(f"config: blocks is {blocks!r}; a list of blocks is allowed")
-        made = tuple(MobileBlock(**_record(block, MobileBlock, "block")) for block in blocks)
-        return MobileNetConfig(**{**record, "blocks": made})
+        return EtinyNetConfig(**{**found, "stages": blocks})
 
 
 #: Of any network this package can build.
@@ -288,20 +141,6 @@ def config_from_json(value: object) -> NetworkConfig:
     if isinstance(value, Mapping) and "head_channels" in value:
         return MobileNetConfig.from_json(value)
     return EtinyNetConfig.from_json(value)
-
-
-def _record(value: object, kind: type, owner: str) -> dict[str, Any]:
-    """`value` as keyword arguments of dataclass `kind`, every field present, no other."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{owner}: {value!r} is not a JSON object")
-    names = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in names:
-            raise ConfigError(f"{owner}: unknown field {key!r}; allowed: {', '.join(names)}")
-    for name in names:
-        if name not in value:
-            raise ConfigError(f"{owner}: field {name!r} is missing")
-    return dict(value)
 
 
 def _table_1(channels: tuple[int, ...]) -> tuple[tuple[Block, ...], ...]:
@@ -341,39 +180,6 @@ def etinynet_1_0(classes: int = 1000, size: int = 224, **others: Any) -> EtinyNe
 def etinynet_0_75(classes: int = 1000, size: int = 224, **others: Any) -> EtinyNetConfig:
     """EtinyNet-0.75 of the paper's table 1; raises ConfigError."""
     return etinynet(0.75, classes, size, **others)
-
-
-def _divisible(channels: float) -> int:
-    """The multiple of 8 next to `channels`, not below nine tenths of it (MobileNetV2's rule)."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def mobilenet(version: int, width: float, classes: int = 1000, size: int = 224) -> MobileNetConfig:
-    """MobileNet of `version` 1 (Howard et al. 2017) or 2 (Sandler et al. 2018), at any width.
-
-    Version 1 has its channels times `width`, rounded down, at least 8; version 2 rounds to
-    multiples of 8 and narrows the last convolution never. Raises ConfigError.
-    """
-    if version not in (1, 2):
-        raise ConfigError(f"mobilenet: version is {version!r}; allowed: 1, 2")
-    if type(width) not in (int, float) or not 0 < width <= 2:
-        raise ConfigError(f"mobilenet: width is {width!r}; a number above 0 and up to 2 is allowed")
-    name = f"mobilenet-v{version}-{float(width)!r}"
-    blocks: list[MobileBlock] = []
-    if version == 1:
-        stem = now = max(8, int(32 * width))
-        for outer, stride in _SEPARABLE:
-            blocks.append(MobileBlock(now, max(8, int(outer * width)), stride))
-            now = blocks[-1].out_channels
-        return MobileNetConfig(name, stem, tuple(blocks), 0, classes, size)
-    stem = now = _divisible(32 * width)
-    for expansion, outer, count, stride in _INVERTED:
-        for index in range(count):
-            step = stride if index == 0 else 1
-            blocks.append(MobileBlock(now, _divisible(outer * width), step, expansion, True))
-            now = blocks[-1].out_channels
-    return MobileNetConfig(name, stem, tuple(blocks), _divisible(1280 * max(1, width)), classes, size)
 
 
 def named_config(name: str, classes: int = 1000, size: int = 224, **others: Any) -> NetworkConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from etinynet.model.blocks import ConvUnit, MobileUnit
-from etinynet.model.config import MobileNetConfig
+from etinynet.model.mobilenet_config import MobileNetConfig
 
 __all__ = ["MobileNet"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etinynet.model.config import EtinyNetConfig, MobileNetConfig, NetworkConfig
+from etinynet.model.config import EtinyNetConfig, NetworkConfig
+from etinynet.model.mobilenet_config import MobileNetConfig
 
 __all__ = ["INPUT", "Layer", "layers", "state_shapes"]
 
