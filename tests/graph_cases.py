@@ -291,9 +291,7 @@ def siblings_graph(rng: np.random.Generator) -> Graph:
     for index in range(4):
         last = builder.block(index, last, (5, 5, 5), dense=True)
     shifts = {"b0.dw2": 6, "b1.dw2": 4, "b2.dw2": 4, "b3.dw2": 6}
-    builder.ops = [
-        at_shift(op, shifts[op.name]) if op.name in shifts else op for op in builder.ops
-    ]
+    builder.ops = [at_shift(op, shifts[op.name]) if op.name in shifts else op for op in builder.ops]
     rule = builder.ops[-1].requantization
     assert rule is not None
     rule.offset[0] = 2**15

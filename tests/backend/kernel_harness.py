@@ -24,11 +24,11 @@ from unicorn.arm_const import (
 from etinynet.backend.c.pack import is_3x3, pack_weight, scratch_bytes
 from etinynet.graph.arithmetic import requantize
 from etinynet.graph.execute import (
+    add,
+    avg_pool,
     conv2d,
     dense,
     depthwise,
-    add,
-    avg_pool,
     global_avg_pool,
     max_pool,
     pointwise,

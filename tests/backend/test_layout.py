@@ -64,7 +64,9 @@ def test_summands_lie_as_their_sum_or_as_int16():
     builder.add("add", "second", "first", residual="wide")
     builder.add("depthwise", "dw", "second", kernel=5, padding=2)
     found = layouts(builder.finish("dw", 4), PADDED)
-    forms = {name: (layout.order, layout.element_bytes, layout.pad) for name, layout in found.items()}
+    forms = {
+        name: (layout.order, layout.element_bytes, layout.pad) for name, layout in found.items()
+    }
     assert forms["second"] == forms["first"] == forms["stem"] == forms["narrow"] == ("hcw", 1, 0)
     assert forms["wide"] == ("hwc", 2, 0)
 

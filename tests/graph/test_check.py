@@ -133,7 +133,9 @@ _add(
         graph,
         ops=graph.ops[:5],
         output="dw2",
-        tensors={k: v for k, v in graph.tensors.items() if k not in ("avg", "sum", "pool_all", "fc")},
+        tensors={
+            k: v for k, v in graph.tensors.items() if k not in ("avg", "sum", "pool_all", "fc")
+        },
     ),
     r"tensor 'dw2': shape of the graph's output is \(3, 2, 5\), allowed is \(1, 1, scores\)",
 )
@@ -292,14 +294,12 @@ op_with(
     r"operator 'dw2': shortcut shape is \(3, 2, 4\), allowed is \(3, 2, 5\)", "dw2", residual="pool"
 )
 op_with(
-    "operator 'pool_all': shortcut is 'global_avg_pool', allowed is conv2d, depthwise, pointwise or",
+    "operator 'pool_all': shortcut is 'global_avg_pool', allowed is conv2d, depthwise, point",
     "pool_all",
     residual="pw",
 )
 _add(
-    lambda graph: edit_rule(
-        edit_op(graph, "sum", residual=None), "sum", residual_multiplier=None
-    ),
+    lambda graph: edit_rule(edit_op(graph, "sum", residual=None), "sum", residual_multiplier=None),
     "operator 'sum': shortcut is None, allowed is present for add",
 )
 # overflow

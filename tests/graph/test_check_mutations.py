@@ -33,7 +33,8 @@ NAMES = [*BASE.tensors, "", "x", "nö", 5]
 VALUES: list[Any] = [
     None, True, False, -129, -1, 0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 25, 127, 2**31, 2**70,
     0.5, 1.0, float("nan"), float("inf"), "conv2d", "depthwise", "pointwise", "dense", "max_pool",
-    "global_avg_pool", "avg_pool", "add", [], (), {}, {1}, b"", [1, 2], (3, 2, 4), (3, 2, 5), (1, 1, 5), (1, 1, 3),
+    "global_avg_pool", "avg_pool", "add",
+    [], (), {}, {1}, b"", [1, 2], (3, 2, 4), (3, 2, 5), (1, 1, 5), (1, 1, 3),
     (0, 1, 1), (1, 1), ("a", 1, 1), {"x": 1}, {"x": object()}, {"class_names": 3}, object(),
     *NAMES,
 ]  # fmt: skip

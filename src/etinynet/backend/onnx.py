@@ -120,8 +120,8 @@ def _accumulator(parts: _Parts, op: Op, source: Tensor) -> tuple[str, NDArray[An
         total = parts.node("Mul", f"{op.name}/shifted_left", _centred(op.input), factor)
         return total, np.array([source.zero_point * 65536], np.float64)
     if op.kind == "avg_pool":
-        window = np.ones((source.shape[2], op.kernel, op.kernel), np.int8)
-        op = replace(op, kind="depthwise", weight=window)
+        ones = np.ones((source.shape[2], op.kernel, op.kernel), np.int8)
+        op = replace(op, kind="depthwise", weight=ones)
     if op.weight is None:
         axes = parts.array("height_width/axes", [2, 3], np.int64)
         total = parts.node("ReduceSum", f"{op.name}/sum", _centred(op.input), axes)

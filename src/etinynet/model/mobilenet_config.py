@@ -143,4 +143,6 @@ def mobilenet(version: int, width: float, classes: int = 1000, size: int = 224) 
             step = stride if index == 0 else 1
             blocks.append(MobileBlock(now, _divisible(outer * width), step, expansion, True))
             now = blocks[-1].out_channels
-    return MobileNetConfig(name, stem, tuple(blocks), _divisible(1280 * max(1, width)), classes, size)
+    return MobileNetConfig(
+        name, stem, tuple(blocks), _divisible(1280 * max(1, width)), classes, size
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from etinynet.model.config import NetworkConfig, EtinyNetConfig
+from etinynet.model.config import EtinyNetConfig, NetworkConfig
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.mobilenet import MobileNet
 

@@ -70,9 +70,7 @@ class _Chain:
         side = (self.shape[0] + 2 * padding - kernel) // stride + 1
         output = (side, side, channels)
         self.layers.append(
-            Layer(
-                name, kind, self.shape, output, kernel, stride, self.last, residual, activated
-            )
+            Layer(name, kind, self.shape, output, kernel, stride, self.last, residual, activated)
         )
         self.shape, self.last = output, name
 
@@ -113,9 +111,7 @@ def _mobile_blocks(chain: _Chain, config: MobileNetConfig) -> None:
         name, source = f"blocks.{index}", chain.last
         if block.expansion > 1:
             chain.add(f"{name}.expand", "pointwise", block.inner_channels, activated=True)
-        chain.add(
-            f"{name}.dw", "depthwise", block.inner_channels, 3, block.stride, activated=True
-        )
+        chain.add(f"{name}.dw", "depthwise", block.inner_channels, 3, block.stride, activated=True)
         shortcut = source if block.shortcut else None
         chain.add(
             f"{name}.pw",

@@ -135,9 +135,7 @@ def weights_from_bytes(data: bytes, source: str) -> LoadedModel:
     return LoadedModel(model, config, names, preprocess, provenance)
 
 
-def build_model(
-    config: NetworkConfig, arrays: Mapping[str, NDArray[Any]], source: str
-) -> Network:
+def build_model(config: NetworkConfig, arrays: Mapping[str, NDArray[Any]], source: str) -> Network:
     """The network of `config` in evaluation mode with the values of `arrays`.
 
     Names, shapes, types and values are checked first; raises ArtefactError naming `source`.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import Linear, functional
 
 from etinynet.errors import UnsupportedError
-from etinynet.model.blocks import ConvUnit
 from etinynet.model import shapes
+from etinynet.model.blocks import ConvUnit
 from etinynet.model.networks import Network
 
 __all__ = [

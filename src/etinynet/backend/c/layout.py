@@ -87,9 +87,7 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) ->
     """Layout of tensor `name`; `made` holds those of all tensors made after it."""
     tensor = graph.tensors[name]
     numbered = [
-        (index, op)
-        for index, op in enumerate(graph.ops)
-        if op.input == name and op.kind != "add"
+        (index, op) for index, op in enumerate(graph.ops) if op.input == name and op.kind != "add"
     ]
     readers = [op for _, op in numbered]
     wanted = [

@@ -71,7 +71,26 @@ ETN_INLINE void etn_depthwise(
     }
 }
 
-/* Any kernel, stride and padding, on lines without pads, channel c at rows[r] + c * line_stride. A
+/* `sum` and the products of `kernel` taps with the values from column `first` of a line of `width`,
+ * or with zero points. */
+ETN_INLINE int32_t etn_window_product(
+    int32_t sum, const int8_t *taps, const int8_t *line, int32_t width, int32_t first,
+    int32_t kernel, int32_t zero_point)
+{
+    if (line != NULL && first >= 0 && first + kernel <= width) {
+        for (int32_t i = 0; i < kernel; i++) {
+            sum += taps[i] * line[first + i];
+        }
+    } else {
+        for (int32_t i = 0; i < kernel; i++) {
+            const int32_t x = first + i;
+            sum += taps[i] * (line != NULL && x >= 0 && x < width ? line[x] : zero_point);
+        }
+    }
+    return sum;
+}
+
+/* Any kernel up to 7, any stride and padding, on lines without pads, channel c at rows[r] + c * line_stride. A
  * row above or below the picture is NULL or one full of zero_point, which is also read left and
  * right of the picture. */
 ETN_INLINE void etn_depthwise_any(
@@ -82,16 +101,18 @@ ETN_INLINE void etn_depthwise_any(
 {
     for (int32_t c = 0; c < channels; c++) {
         const etn_channel channel = etn_channel_of(constants, rule, c);
+        int8_t taps[49];
+        for (int32_t tap = 0; tap < kernel * kernel; tap++) {
+            taps[tap] = (int8_t)etn_depthwise_any_weight(
+                constants->weight, weight_bits, kernel * kernel, c, tap);
+        }
         for (int32_t x = 0; x < width_out; x++) {
-            const int32_t first = x * stride - padding;
             int32_t accumulator = channel.bias;
-            for (int32_t tap = 0; tap < kernel * kernel; tap++) {
-                const int8_t *row = rows[tap / kernel];
-                const int32_t i = first + tap % kernel;
-                const int32_t value = row != NULL && i >= 0 && i < width_in
-                    ? row[c * line_stride + i] : zero_point;
-                accumulator += value * etn_depthwise_any_weight(
-                    constants->weight, weight_bits, kernel * kernel, c, tap);
+            for (int32_t row = 0; row < kernel; row++) {
+                const int8_t *line = rows[row] != NULL ? rows[row] + c * line_stride : NULL;
+                accumulator = etn_window_product(
+                    accumulator, taps + row * kernel, line, width_in, x * stride - padding, kernel,
+                    zero_point);
             }
             etn_finish_element(accumulator, &channel, rule, out, residual, 0, x, c);
         }
