@@ -118,7 +118,7 @@ def matrices(draw: st.DrawFn, kind: str) -> Case:
 @st.composite
 def convolutions(draw: st.DrawFn, kind: str) -> Case:
     """conv2d and depthwise: int8 inputs, as many rows as the kernel has."""
-    kernel = draw(st.integers(1, 7 if kind == "depthwise" else 4))
+    kernel = draw(st.integers(1, 7))
     padding = draw(st.integers(0, kernel - 1))
     stride = draw(st.integers(1, 4))
     if kind == "depthwise" and draw(st.booleans()):
