@@ -16,7 +16,9 @@ __all__ = [
     "ETINYNET_0_75",
     "ETINYNET_1_0",
     "GraphBuilder",
+    "at_shift",
     "etinynet_graph",
+    "inverted_graph",
     "random_graph",
     "random_image",
     "siblings_graph",
@@ -68,7 +70,8 @@ class GraphBuilder:
         factor = 2.0 ** (out.bits - 2) / typical * self.rng.uniform(0.6, 1.6, reach.shape)
         # the multiplier must stay below 2^31, the sum below 2^30 for every input
         most = min(0.49 / factor.max(), 2.0**29 / (factor * reach).max())
-        shift = int(np.clip(np.floor(np.log2(most)), 0, 16))
+        wide = residual and self.tensors[op.residual or ""].bits > 8
+        shift = int(np.clip(np.floor(np.log2(most)), 0, 12 if wide else 16))
         multiplier = np.clip(np.round(factor * 2.0 ** (32 + shift)), 1, 2**31 - 1)
         per_tensor = op.kind == "global_avg_pool" or self.rng.random() < 0.1
         if per_tensor:
@@ -105,7 +108,7 @@ class GraphBuilder:
         """Appends one operator reading `source`; returns its output, named as the operator."""
         origin = self.tensors[source]
         in_channels = origin.shape[2]
-        pool = kind in ("max_pool", "global_avg_pool")
+        pool = kind in ("max_pool", "avg_pool", "global_avg_pool", "add")
         channels = in_channels if pool or kind == "depthwise" else channels
         shape = output_shape(kind, origin.shape, channels, kernel, stride, padding)
         weight_shape = {
@@ -212,21 +215,72 @@ def random_graph(rng: np.random.Generator, *, name: str = "net", max_side: int =
     return builder.finish(last, int(rng.integers(2, 12)), weight_bits=int(rng.choice([4, 8])))
 
 
-def _at_shift(op: Op, shift: int) -> Op:
-    """`op` with about the same outputs, `shift` fractional bits and a multiplier per channel."""
+def at_shift(op: Op, shift: int) -> Op:
+    """`op` with about the same outputs, a smaller `shift` and a multiplier per channel."""
     rule = op.requantization
     assert rule is not None
-    assert op.weight is not None
     assert rule.shift >= shift
-    down = rule.shift - shift
+    channels = len(rule.multiplier) if op.weight is None else len(op.weight)
+    down, sum_down = rule.shift - shift, rule.shift - max(shift, 0)
     changed: dict[str, Any] = {
-        "multiplier": np.broadcast_to(rule.multiplier >> down, (len(op.weight),)).copy(),
-        "offset": np.broadcast_to(rule.offset >> down, (len(op.weight),)).copy(),
+        "multiplier": np.broadcast_to(rule.multiplier >> down, (channels,)).copy(),
+        "offset": np.broadcast_to(rule.offset >> sum_down, (channels,)).copy(),
         "shift": shift,
     }
     if rule.residual_multiplier is not None:
-        changed["residual_multiplier"] = rule.residual_multiplier >> down
+        changed["residual_multiplier"] = rule.residual_multiplier >> sum_down
     return replace(op, requantization=replace(rule, **changed))
+
+
+def _inverted_block(builder: GraphBuilder, prefix: str, source: str) -> str:
+    """An inverted residual block (MobileNetV2): expand, depthwise of any window, project."""
+    rng, width = builder.rng, builder.tensors[source].shape[2]
+    weight_bits, middle = int(rng.choice([4, 8])), int(rng.integers(2, 20))
+    kernel, padding, stride = 3, 1, int(rng.integers(1, 3))
+    if rng.random() < 0.4:
+        kernel = int(rng.choice([1, 2, 3, 5]))
+        padding, stride = int(rng.integers(0, kernel)), int(rng.integers(1, 4))
+    last = builder.add(
+        "pointwise", f"{prefix}.expand", source, channels=middle, weight_bits=weight_bits,
+        relu=bool(rng.random() < 0.5),
+    )  # fmt: skip
+    last = builder.add(
+        "depthwise", f"{prefix}.dw", last, kernel=kernel, padding=padding, stride=stride,
+        bits=int(rng.choice([8, 12, 16])), weight_bits=weight_bits,
+    )  # fmt: skip
+    if rng.random() < 0.5:
+        builder.ops[-1] = at_shift(builder.ops[-1], -int(rng.integers(1, 5)))
+    same = builder.tensors[last].shape[:2] == builder.tensors[source].shape[:2]
+    channels = width if same else int(rng.integers(1, 14))
+    return builder.add(
+        "pointwise", f"{prefix}.pw", last, channels=channels, weight_bits=weight_bits,
+        bits=int(rng.choice([8, 12, 16])), residual=source if same else None,
+    )  # fmt: skip
+
+
+def inverted_graph(rng: np.random.Generator, *, name: str = "net", max_side: int = 32) -> Graph:
+    """A small network of the MobileNetV2 kind, and what EtinyNets have not: sums, windowed means,
+    any window of pools and depthwise convolutions, wide shortcuts, shifts below 0."""
+    height, width = (int(n) for n in rng.integers(14, max_side + 1, 2))
+    builder = GraphBuilder(rng, name, (height, width, 3))
+    last = builder.add("conv2d", "stem", "input", channels=int(rng.integers(3, 12)), kernel=3)
+    kernel, pool = int(rng.integers(1, 4)), str(rng.choice(["max_pool", "avg_pool"]))
+    padding = int(rng.integers(0, kernel)) if pool == "avg_pool" else 0
+    last = builder.add(
+        pool, "pool", last, kernel=kernel, stride=int(rng.integers(1, 3)), padding=padding
+    )
+    last = builder.add("depthwise", "dw", last, kernel=3, padding=1, bits=12)
+    last = builder.add("pointwise", "pw", last, channels=int(rng.integers(3, 12)), bits=16)
+    for index in range(int(rng.integers(1, 4))):
+        last = _inverted_block(builder, f"b{index}", last)
+    twins = [
+        builder.add("pointwise", side, last, channels=7, bits=int(rng.choice([8, 16])))
+        for side in ("left", "right")
+    ]
+    last = builder.add("add", "sum", twins[0], residual=twins[1], bits=int(rng.choice([8, 16])))
+    last = builder.add("pointwise", "wide", last, channels=9)
+    last = builder.add("add", "twice", last, residual=last)
+    return builder.finish(last, int(rng.integers(2, 12)), weight_bits=int(rng.choice([4, 8])))
 
 
 def siblings_graph(rng: np.random.Generator) -> Graph:
@@ -237,9 +291,7 @@ def siblings_graph(rng: np.random.Generator) -> Graph:
     for index in range(4):
         last = builder.block(index, last, (5, 5, 5), dense=True)
     shifts = {"b0.dw2": 6, "b1.dw2": 4, "b2.dw2": 4, "b3.dw2": 6}
-    builder.ops = [
-        _at_shift(op, shifts[op.name]) if op.name in shifts else op for op in builder.ops
-    ]
+    builder.ops = [at_shift(op, shifts[op.name]) if op.name in shifts else op for op in builder.ops]
     rule = builder.ops[-1].requantization
     assert rule is not None
     rule.offset[0] = 2**15

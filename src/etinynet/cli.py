@@ -35,7 +35,7 @@ _EXTRAS = {"torch": "train", "onnx": "onnx"}
 
 @app.command()
 def summary(
-    name: Annotated[str, typer.Argument(help="etinynet-1.0, etinynet-0.75 or etinynet-WIDTH.")],
+    name: Annotated[str, typer.Argument(help="etinynet-WIDTH or mobilenet-v1-WIDTH or -v2-WIDTH.")],
     size: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 224,
     classes: Annotated[int, typer.Option(help="Classes; 0 for a backbone.")] = 1000,
     as_json: Json = False,
@@ -45,6 +45,7 @@ def summary(
     \b
     etinynet summary etinynet-1.0
     etinynet summary etinynet-0.75 --size 96 --classes 10 --json
+    etinynet summary mobilenet-v2-0.35
     """
     from etinynet.commands.network import print_summary
     from etinynet.model.config import named_config

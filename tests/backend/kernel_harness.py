@@ -21,9 +21,11 @@ from unicorn.arm_const import (
     UC_CPU_ARM_CORTEX_M7,
 )
 
-from etinynet.backend.c.pack import pack_weight, scratch_bytes, tight_bytes
+from etinynet.backend.c.pack import is_3x3, pack_weight, scratch_bytes, tight_bytes
 from etinynet.graph.arithmetic import requantize
 from etinynet.graph.execute import (
+    add,
+    avg_pool,
     conv2d,
     dense,
     depthwise,
@@ -53,7 +55,9 @@ REFERENCE = {
     "pointwise": pointwise,
     "dense": dense,
     "max_pool": max_pool,
+    "avg_pool": avg_pool,
     "global_avg_pool": global_avg_pool,
+    "add": add,
 }
 #: In the order of the kinds in kernel_harness_calls.h.
 KINDS = tuple(REFERENCE)
@@ -64,11 +68,12 @@ NUMBERS = (
     *("kind", "height", "width_in", "in_channels", "width_out", "out_channels"),
     *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
-    *("residual_start", "residual_row", "residual_pixel", "residual_channel"),
-    *("shift", "bits", "relu", "per_tensor", "narrow_offset", "narrow_bias"),
+    *("residual_start", "residual_row", "residual_pixel", "residual_channel", "residual_wide"),
+    *("shift", "bits", "relu", "per_tensor", "narrow_offset", "narrow_bias", "left"),
     *("most", "over", "gather"),
+    *("in_start", "in_pixel", "in_channel", "in_wide"),
 )
-_ROW_KINDS = ("conv2d", "depthwise", "max_pool")
+_ROW_KINDS = ("conv2d", "depthwise", "max_pool", "avg_pool")
 _MAX_ROWS = 8
 
 
@@ -116,7 +121,7 @@ class Case:
 
     `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
     With `narrow_offset` the kernel gets offsets as int16, which their values must allow; biases are
-    int16 where they allow it.
+    int16 where they allow it. `in_place` is the input's where the kernel takes any.
 
     With `most` a depthwise call is etn_depthwise_tight, in parts of up to so many outputs; then
     `over` is the input row that the output overwrites, and `missing` the one that is not there
@@ -137,6 +142,7 @@ class Case:
     over: int = -1
     missing: int = -1
     gather: bool = False
+    in_place: Place = field(default_factory=Place)
 
     def expected_shape(self) -> tuple[int, int, int]:
         """Shape of the output."""
@@ -194,24 +200,29 @@ class KernelCall:
     def of(cls, case: Case) -> KernelCall:
         op, expected = case.op, case.expected()
         rule = op.requantization
-        rows, row_stride, line_stride = _input(case)
+        rows, place = _input(case)
+        row_stride, pixel_stride, line_stride = place.strides(case.x.shape)
+        if case.gather:
+            row_stride = case.x.shape[1] * case.x.shape[2]
         shortcut = (0, 0, 0)
         residual = b""
         if case.residual is not None:
             shortcut = case.residual_place.strides(case.residual.shape)
             residual = case.residual_place.put(case.residual, 99)
-        scale = (rule.shift, case.out_bits, int(rule.relu)) if rule else (0, case.out_bits, 0)
+        scale = (max(rule.shift, 0), case.out_bits, int(rule.relu)) if rule else (0, 8, 0)
         numbers = (
             *(KINDS.index(op.kind), *case.x.shape, expected.shape[1], expected.shape[2]),
             *(op.kernel, op.stride, op.padding, case.zero_point),
             *(8 if op.weight_bits > 4 else 4, row_stride, line_stride),
             *(case.out.pad, *case.out.strides(expected.shape), int(case.out.wide)),
-            *(case.residual_place.pad, *shortcut),
+            *(case.residual_place.pad, *shortcut, int(case.residual_place.wide)),
             *scale,
             int(rule is not None and len(rule.multiplier) == 1),
             int(case.narrow_offset),
             int(op.bias is None or _narrowed(op.bias).dtype == np.int16),
+            0 if rule is None else max(-rule.shift, 0),
             *(case.most, case.over, int(case.gather)),
+            *(place.pad, pixel_stride, line_stride, int(place.wide)),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
@@ -239,8 +250,8 @@ def _scratch(case: Case) -> int:
     return scratch_bytes(case.op, graph) + (2 * case.x.size if case.gather else 0)
 
 
-def _input(case: Case) -> tuple[list[bytes], int, int]:
-    """Blobs of the input (rows, or one and nothing), its row stride and its line stride."""
+def _input(case: Case) -> tuple[list[bytes], Place]:
+    """Blobs of the input (rows, or one and nothing), and how they lie in memory."""
     kind = case.op.kind
     if case.gather:
         place = Place(wide=True, tight=True)
@@ -250,19 +261,20 @@ def _input(case: Case) -> tuple[list[bytes], int, int]:
         place = Place("hwc", wide=True, gap=case.in_gap)
     elif kind == "conv2d":
         place = Place("hwc")
-    else:
+    elif kind == "add":
+        place = case.in_place
+    elif kind == "depthwise" and is_3x3(case.op):
         place = Place("hcw", pad=case.op.padding, gap=case.in_gap)
+    else:
+        place = Place("hcw", gap=case.in_gap)
     fill = case.zero_point if kind == "depthwise" else 77
-    row_stride, _, line_stride = place.strides(case.x.shape)
     rows = [case.x]
-    if case.gather:
-        row_stride = case.x.shape[1] * case.x.shape[2]
     if kind in _ROW_KINDS or case.gather:
         rows = [case.x[row : row + 1] for row in range(len(case.x))]
     blobs = [place.put(row, fill) for row in rows]
     if case.missing >= 0:
         blobs[case.missing] = b""
-    return blobs + [b""] * (_MAX_ROWS - len(blobs)), row_stride, line_stride
+    return blobs + [b""] * (_MAX_ROWS - len(blobs)), place
 
 
 class HostProgram:

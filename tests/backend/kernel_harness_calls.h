@@ -2,6 +2,8 @@
 #ifndef KERNEL_HARNESS_CALLS_H
 #define KERNEL_HARNESS_CALLS_H
 
+#include "etn_add.h"
+#include "etn_avg_pool.h"
 #include "etn_conv2d.h"
 #include "etn_dense.h"
 #include "etn_depthwise.h"
@@ -9,7 +11,7 @@
 #include "etn_max_pool.h"
 #include "etn_pointwise.h"
 
-enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, GLOBAL_AVG_POOL };
+enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, AVG_POOL, GLOBAL_AVG_POOL, ADD };
 enum { WEIGHT, BIAS, MULTIPLIER, OFFSET, FACTOR, RESIDUAL, OUT, SCRATCH, INPUT, BLOBS = INPUT + 8 };
 
 /* In the order of kernel_harness.NUMBERS; offsets and strides in elements. */
@@ -17,9 +19,10 @@ typedef struct {
     int32_t kind, height, width_in, in_channels, width_out, out_channels;
     int32_t kernel, stride, padding, zero_point, weight_bits, row_stride, line_stride;
     int32_t out_start, out_row, out_pixel, out_channel, wide;
-    int32_t residual_start, residual_row, residual_pixel, residual_channel;
-    int32_t shift, bits, relu, per_tensor, narrow_offset, narrow_bias;
+    int32_t residual_start, residual_row, residual_pixel, residual_channel, residual_wide;
+    int32_t shift, bits, relu, per_tensor, narrow_offset, narrow_bias, left;
     int32_t most, over, gather;
+    int32_t in_start, in_pixel, in_channel, in_wide;
 } harness_call;
 
 /* etn_depthwise_tight in parts of `most` outputs; `over` says which row `out` lies in, or -1. */
@@ -52,14 +55,17 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
     const etn_constants constants = {
         blob[WEIGHT], blob[BIAS], (const int32_t *)blob[MULTIPLIER],
         blob[OFFSET], (const int32_t *)blob[FACTOR], n.shift};
-    const etn_rule rule = {n.shift,         n.bits,       n.relu, n.per_tensor,
-                           n.narrow_offset, n.narrow_bias};
+    const etn_rule rule = {n.shift,         n.bits,        n.relu, n.per_tensor,
+                           n.narrow_offset, n.narrow_bias, n.left};
     const int8_t *const *rows = (const int8_t *const *)&blob[INPUT];
     const int16_t *wide_in = (const int16_t *)blob[INPUT];
     const etn_view out = {(int8_t *)blob[OUT] + n.out_start * (n.wide ? 2 : 1), n.out_row,
                           n.out_pixel, n.out_channel, n.wide};
-    const etn_view shortcut = {n.residual_pixel ? (int8_t *)blob[RESIDUAL] + n.residual_start : NULL,
-                               n.residual_row, n.residual_pixel, n.residual_channel, 0};
+    const etn_view shortcut = {(int8_t *)blob[RESIDUAL] + n.residual_start * (n.residual_wide ? 2 : 1),
+                               n.residual_row, n.residual_pixel, n.residual_channel,
+                               n.residual_wide};
+    const etn_view in = {(int8_t *)blob[INPUT] + n.in_start * (n.in_wide ? 2 : 1), n.row_stride,
+                         n.in_pixel, n.in_channel, n.in_wide};
     const etn_view *residual = n.residual_pixel ? &shortcut : NULL;
     switch (n.kind) {
     case CONV2D:
@@ -70,10 +76,14 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
     case DEPTHWISE:
         if (n.most > 0) {
             harness_tight(n, blob, &out, residual, &constants, rule);
-            break;
+        } else if (n.kernel == 3 && n.padding == 1 && n.stride <= 2) {
+            etn_depthwise(rows, n.line_stride, &out, residual, n.width_out, n.out_channels,
+                          n.stride, n.weight_bits, &constants, rule);
+        } else {
+            etn_depthwise_any(rows, n.line_stride, &out, residual, n.width_in, n.width_out,
+                              n.out_channels, n.kernel, n.stride, n.padding, n.zero_point,
+                              n.weight_bits, &constants, rule);
         }
-        etn_depthwise(rows, n.line_stride, &out, residual, n.width_out, n.out_channels, n.stride,
-                      n.weight_bits, &constants, rule);
         break;
     case POINTWISE:
         if (n.gather) {
@@ -91,6 +101,13 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
         break;
     case MAX_POOL:
         etn_max_pool(rows, n.line_stride, &out, n.width_out, n.out_channels, n.kernel, n.stride);
+        break;
+    case AVG_POOL:
+        etn_avg_pool(rows, n.line_stride, &out, n.width_in, n.width_out, n.out_channels, n.kernel,
+                     n.stride, n.padding, n.zero_point, &constants, rule);
+        break;
+    case ADD:
+        etn_add(&in, &out, residual, n.width_out, n.out_channels, &constants, rule);
         break;
     case GLOBAL_AVG_POOL:
         etn_global_avg_pool((const int8_t *)blob[INPUT], n.row_stride, n.line_stride, &out,

@@ -157,9 +157,9 @@ def test_equal_constants_and_kernels_are_emitted_once():
 def test_depthwise_kernels_that_differ_in_the_shift_are_one():
     source = compile_graph(siblings_graph(np.random.default_rng(0)))["siblings.c"].decode()
     kernel = source.split("/* For b0.dw2, b1.dw2, b2.dw2. */\n", 1)[1].split("\n}", 1)[0]
-    assert "rule = {values->shift, 8, 1, 0, 1, 1};" in kernel
+    assert "rule = {values->shift, 8, 1, 0, 1, 1, 0};" in kernel
     alone = source.split("/* For b3.dw2. */\n", 1)[1].split("\n}", 1)[0]
-    assert "rule = {6, 8, 1, 0, 0, 1};" in alone
+    assert "rule = {6, 8, 1, 0, 0, 1, 0};" in alone
 
 
 def test_pointwise_kernels_that_differ_in_the_shift_are_one():

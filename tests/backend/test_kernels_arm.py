@@ -36,6 +36,9 @@ class Shape:
     residual: bool = False
     bias: bool = False
     wide_offset: bool = False
+    kernel: int = 0
+    wide_shortcut: bool = False
+    left: int = 0
 
 
 #: Layers of EtinyNet-1.0 at 224 (some with fewer output channels: their cost is by pairs), then
@@ -57,7 +60,7 @@ SHAPES = {
     "dw_28_add": Shape("depthwise", 1, 28, 128, 128, 2.62, residual=True, bias=True),
     "dw_28_4bit": Shape("depthwise", 1, 28, 128, 128, 2.08, relu=False, weight_bits=4),
     "dw_14_relu": Shape("depthwise", 1, 14, 192, 192, 2.88, bias=True, wide_offset=True),
-    "dw_7_add": Shape("depthwise", 1, 7, 256, 256, 3.57, residual=True, bias=True),
+    "dw_7_add": Shape("depthwise", 1, 7, 256, 256, 3.68, residual=True, bias=True),
     "dense": Shape("dense", 1, 1, 512, 64, 1.64),
     "dense_4bit": Shape("dense", 1, 1, 512, 64, 1.96, weight_bits=4, wide_offset=True),
     "max_pool": Shape("max_pool", 1, 56, 32, 32, 7.40, stride=2),
@@ -66,23 +69,33 @@ SHAPES = {
     "odd_pw_deep": Shape("pointwise", 2, 3, 700, 3, 2.50),
     "odd_conv": Shape("conv2d", 1, 7, 5, 3, 3.50, weight_bits=4),
     "odd_dw": Shape("depthwise", 1, 3, 5, 5, 5.10, stride=2, weight_bits=3),
-    "odd_dw_5": Shape("depthwise", 1, 5, 5, 5, 5.10, residual=True),
+    "odd_dw_5": Shape("depthwise", 1, 5, 5, 5, 5.15, residual=True),
     "odd_dense": Shape("dense", 1, 1, 37, 5, 3.80, weight_bits=4),
+    "dw_56_left": Shape("depthwise", 1, 56, 32, 32, 2.10, relu=False, left=3),
+    "dw_28_add_wide": Shape("depthwise", 1, 28, 128, 128, 2.62, residual=True, wide_shortcut=True),
+    "pw_28_48_add_wide": Shape("pointwise", 1, 28, 48, 8, 1.12, residual=True, wide_shortcut=True),
+    "pw_7_256_add_wide": Shape("pointwise", 7, 7, 256, 16, 0.97, residual=True, wide_shortcut=True),
+    "dw_5x5": Shape("depthwise", 1, 28, 16, 16, 7.10, kernel=5),
+    "dw_5x5_4bit": Shape("depthwise", 1, 28, 16, 16, 8.40, kernel=5, stride=2, weight_bits=4),
+    "avg_pool": Shape("avg_pool", 1, 28, 16, 16, 55.00),
+    "add": Shape("add", 1, 28, 16, 16, 9.80, relu=False, residual=True),
+    "add_wide": Shape("add", 1, 28, 16, 16, 10.70, relu=False, residual=True, wide_shortcut=True),
     "odd_max_pool": Shape("max_pool", 1, 7, 3, 3, 7.40, stride=2),
 }
 
 
 def _op(shape: Shape) -> tuple[Op, tuple[int, int, int], int]:
     """The operator without constants, the shape of its input and multiplications in all."""
-    kernel = {"conv2d": 3, "depthwise": 3, "max_pool": 2}.get(shape.kind, 1)
-    padding = 1 if kernel == 3 else 0
+    usual = {"conv2d": 3, "depthwise": 3, "max_pool": 2, "avg_pool": 3}.get(shape.kind, 1)
+    kernel = shape.kernel or usual
+    padding = kernel // 2 if shape.kind != "max_pool" else 0
     weights: dict[str, tuple[int, ...]] = {
         "conv2d": (shape.channels, 3, 3, shape.in_channels),
-        "depthwise": (shape.channels, 3, 3),
+        "depthwise": (shape.channels, kernel, kernel),
     }
     size = weights.get(shape.kind, (shape.channels, shape.in_channels))
     weight = None
-    if shape.kind not in ("max_pool", "global_avg_pool"):
+    if shape.kind not in ("max_pool", "avg_pool", "global_avg_pool", "add"):
         high = 2 ** (shape.weight_bits - 1) - 1
         weight = RANDOM.integers(-high, high, size, endpoint=True).astype(np.int8)
     pixels = shape.rows * shape.width
@@ -100,6 +113,7 @@ def _case(shape: Shape) -> tuple[KernelCall, int]:
     high = 2047 if wide_in else 127
     x = RANDOM.integers(-high, high, in_shape, endpoint=True)
     wide_out = shape.kind in ("dense", "global_avg_pool") or not (shape.relu or wide_in)
+    wide_out |= shape.wide_shortcut
     case = Case(op, x, 12 if wide_out else 8, -3, None, WIDE_PIXELS if wide_out else LINES_PADDED)
     if shape.kind == "max_pool":
         return KernelCall.of(case), work
@@ -110,7 +124,7 @@ def _case(shape: Shape) -> tuple[KernelCall, int]:
     rule = Requantization(
         RANDOM.integers(2**31 // 4, 2**31, channels).astype(np.int32),
         RANDOM.integers(-reach, reach, channels).astype(np.int32),
-        max(0, int(np.log2(spread)) - case.out_bits),
+        -shape.left or max(0, int(np.log2(spread)) - case.out_bits),
         shape.relu,
         RANDOM.integers(20000, 60000, channels).astype(np.int32) if shape.residual else None,
     )
@@ -118,8 +132,10 @@ def _case(shape: Shape) -> tuple[KernelCall, int]:
     op = replace(op, bias=bias, requantization=rule)
     case = replace(case, op=op, narrow_offset=not shape.wide_offset)
     if shape.residual:
-        residual = RANDOM.integers(-128, 127, case.expected_shape(), endpoint=True)
-        case = replace(case, residual=residual, residual_place=LINES)
+        top = 2**15 - 1 if shape.wide_shortcut else 127
+        residual = RANDOM.integers(-top - 1, top, case.expected_shape(), endpoint=True)
+        place = WIDE_PIXELS if shape.wide_shortcut else LINES
+        case = replace(case, residual=residual, residual_place=place)
     return KernelCall.of(case), work
 
 

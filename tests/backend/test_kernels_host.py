@@ -88,30 +88,40 @@ def finished(
     x: NDArray[np.int64],
     zero_point: int,
     bound: int,
-    residual: bool = True,
+    residual: bool | None = None,
 ) -> Case:
     """`op` with bias, requantization, shortcut and layouts; accumulators are within `bound`."""
     bits = draw(st.sampled_from((2, 4, 7, 8, 12, 16)))
     channels = x.shape[2] if op.weight is None else len(op.weight)
     constants = 1 if draw(st.booleans()) else channels
     bias = None
-    if draw(st.booleans()):
+    if op.weight is not None and draw(st.booleans()):
         bias = draw(integers((channels,), bound - LIMIT, LIMIT - bound)).astype(np.int32)
+    room = int(np.log2((LIMIT + 1) // bound)) if bias is None else 0
     narrow = draw(st.booleans())
     low, high = (-(2**15), 2**15 - 1) if narrow else (-(2**30) + 2**23, 2**30 - 2**23)
     rule = Requantization(
         draw(integers((constants,), -LIMIT - 1, LIMIT)).astype(np.int32),
         draw(integers((constants,), low, high)).astype(np.int32),
-        draw(st.integers(0, 24)),
+        draw(st.integers(-min(room, 16), 24)),
         draw(st.booleans()),
         draw(integers((constants,), -LIMIT, LIMIT)).astype(np.int32),
     )
+    wide_shortcut = draw(st.booleans())
+    if wide_shortcut:  # its products take as much of int32 as offsets and accumulators leave
+        rule = replace(
+            rule,
+            multiplier=rule.multiplier >> 2,
+            offset=rule.offset >> 2,
+            residual_multiplier=rule.residual_multiplier >> 1,
+        )
     op = replace(op, bias=bias, requantization=rule)
-    place, shortcut_place = draw(places(bits > 8)), draw(places(False))
+    place, shortcut_place = draw(places(bits > 8)), draw(places(wide_shortcut))
     gap = draw(st.integers(0, 2))
     case = Case(op, x, bits, zero_point, None, place, shortcut_place, gap, narrow)
-    if residual and draw(st.booleans()):
-        shortcut = draw(integers(case.expected_shape(), -128, 127))
+    if draw(st.booleans()) if residual is None else residual:
+        high = 2**15 - 1 if wide_shortcut else 127
+        shortcut = draw(integers(case.expected_shape(), -high - 1, high))
         case = replace(case, residual=shortcut)
     return case
 
@@ -134,9 +144,11 @@ def matrices(draw: st.DrawFn, kind: str) -> Case:
 @st.composite
 def convolutions(draw: st.DrawFn, kind: str) -> Case:
     """conv2d and depthwise: int8 inputs, as many rows as the kernel has."""
-    kernel = 3 if kind == "depthwise" else draw(st.integers(1, 4))
-    padding = 1 if kind == "depthwise" else draw(st.integers(0, kernel - 1))
-    stride = draw(st.integers(1, 2 if kind == "depthwise" else 3))
+    kernel = draw(st.integers(1, 7))
+    padding = draw(st.integers(0, kernel - 1))
+    stride = draw(st.integers(1, 4))
+    if kind == "depthwise" and draw(st.booleans()):
+        kernel, padding, stride = 3, 1, draw(st.integers(1, 2))
     in_channels, channels = draw(st.integers(1, 5)), draw(st.integers(1, 7))
     width = draw(st.integers(max(1, kernel - 2 * padding), 40))
     weight_bits = draw(st.integers(2, 8))
@@ -176,7 +188,9 @@ def gathered(draw: st.DrawFn) -> Case:
 
 @st.composite
 def max_pools(draw: st.DrawFn) -> Case:
-    kernel, stride = draw(st.sampled_from(((2, 2), (2, 1), (3, 2), (1, 1), (4, 3))))
+    kernel, stride = draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    if draw(st.booleans()):
+        kernel = stride = 2
     width, channels = draw(st.integers(kernel, 30)), draw(st.integers(1, 6))
     x = draw(integers((kernel, width, channels), -128, 127))
     op = Op("max_pool", "op", "x", "y", kernel, stride)
@@ -191,6 +205,28 @@ def averages(draw: st.DrawFn) -> Case:
     return draw(finished(op, x, 0, shape[0] * shape[1] * 128, residual=False))
 
 
+@st.composite
+def windowed_averages(draw: st.DrawFn) -> Case:
+    kernel, stride = draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    padding = draw(st.integers(0, kernel - 1))
+    width, channels = draw(st.integers(max(1, kernel - 2 * padding), 30)), draw(st.integers(1, 6))
+    x = draw(integers((kernel, width, channels), -128, 127))
+    op = Op("avg_pool", "op", "x", "y", kernel, stride, padding)
+    zero_point = draw(st.integers(-128, 127))
+    return draw(finished(op, x, zero_point, kernel**2 * 128, residual=False))
+
+
+@st.composite
+def sums(draw: st.DrawFn) -> Case:
+    wide = draw(st.booleans())
+    high = 2**15 - 1 if wide else 127
+    shape = 1, draw(st.integers(1, 15)), draw(st.integers(1, 6))
+    op = Op("add", "op", "x", "y")
+    x = draw(integers(shape, -high - 1, high))
+    case = draw(finished(op, x, 0, (high + 1) << 16, residual=True))
+    return replace(case, in_place=draw(places(wide)))
+
+
 CASES = {
     "conv2d": convolutions("conv2d"),
     "depthwise": convolutions("depthwise"),
@@ -199,7 +235,9 @@ CASES = {
     "pointwise_gather": gathered(),
     "dense": matrices("dense"),
     "max_pool": max_pools(),
+    "avg_pool": windowed_averages(),
     "global_avg_pool": averages(),
+    "add": sums(),
 }
 
 

@@ -11,7 +11,8 @@ from etinynet.graph.ir import Graph, Op, Tensor
 
 def _op(kind: str, shape: tuple[int, ...], bits: int, kernel: int = 1) -> Op:
     weight = np.ones(shape, np.int8)
-    return Op(kind, "op", "x", "y", kernel, weight=weight, weight_bits=bits)
+    padding = kernel // 2
+    return Op(kind, "op", "x", "y", kernel, padding=padding, weight=weight, weight_bits=bits)
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,12 @@ def _op(kind: str, shape: tuple[int, ...], bits: int, kernel: int = 1) -> Op:
         ("conv2d", (32, 3, 3, 3), 4, "uint32_t", 32 * 14),
         ("depthwise", (32, 3, 3), 8, "int8_t", 32 * 9 + 4),
         ("depthwise", (32, 3, 3), 4, "uint8_t", 32 * 5),
+        ("depthwise", (32, 5, 5), 8, "int8_t", 32 * 25),
+        ("depthwise", (32, 5, 5), 4, "uint8_t", 32 * 13),
     ],
 )
 def test_flash_bytes(kind: str, shape: tuple[int, ...], bits: int, c_type: str, size: int) -> None:
-    op = _op(kind, shape, bits, 3 if len(shape) > 2 else 1)
+    op = _op(kind, shape, bits, shape[1] if len(shape) > 2 else 1)
     packed = pack_weight(op)
     assert (weight_c_type(op), packed.nbytes) == (c_type, size)
     assert f"{packed.dtype}_t" == c_type

@@ -26,6 +26,7 @@ from graph_cases import (
     ETINYNET_1_0,
     GraphBuilder,
     etinynet_graph,
+    inverted_graph,
     random_graph,
     random_image,
     siblings_graph,
@@ -120,6 +121,7 @@ def network(weight_bits: int) -> Graph:
 
 CASES = {
     **{f"random {seed}": random_graph(np.random.default_rng(seed)) for seed in range(8)},
+    **{f"inverted {seed}": inverted_graph(np.random.default_rng(seed)) for seed in (0, 1, 2, 5)},
     "siblings": siblings_graph(np.random.default_rng(0)),
     "options": options_graph(),
     "network of 4 bits": network(4),

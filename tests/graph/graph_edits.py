@@ -14,7 +14,8 @@ __all__ = ["edit_op", "edit_rule", "edit_tensor", "every_kind"]
 
 
 def every_kind() -> Graph:
-    """Operators stem, pool, dw, pw, dw2 (shortcut from pw), pool_all, fc on a 12 x 10 picture."""
+    """Operators stem, pool, dw, pw, dw2 (shortcut from pw), avg, sum (of avg and dw2), pool_all, fc
+    on a 12 x 10 picture."""
     builder = GraphBuilder(np.random.default_rng(11), "net", (12, 10, 3))
     builder.add(
         "conv2d", "stem", "input", channels=4, kernel=3, stride=2, padding=1, relu=True, bias=True
@@ -23,7 +24,9 @@ def every_kind() -> Graph:
     builder.add("depthwise", "dw", "pool", kernel=3, padding=1, bits=12)
     builder.add("pointwise", "pw", "dw", channels=5, relu=True, weight_bits=4)
     builder.add("depthwise", "dw2", "pw", kernel=3, padding=1, bias=True, residual="pw")
-    return builder.finish("dw2", 3, weight_bits=3)
+    builder.add("avg_pool", "avg", "dw2", kernel=3, padding=1)
+    builder.add("add", "sum", "avg", residual="dw2")
+    return builder.finish("sum", 3, weight_bits=3)
 
 
 def edit_op(graph: Graph, name: str, /, **changes: Any) -> Graph:

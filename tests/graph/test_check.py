@@ -119,7 +119,7 @@ _add(
     "tensor 'more': use is 'unused', allowed is made and read",
 )
 _add(
-    lambda graph: edit_op(without(graph, "dw2"), "pool_all", input="pw"),
+    lambda graph: edit_op(edit_op(without(graph, "dw2"), "avg", input="pw"), "sum", residual="pw"),
     "tensor 'dw2': use is 'unused', allowed is made and read",
 )
 # ends
@@ -133,7 +133,9 @@ _add(
         graph,
         ops=graph.ops[:5],
         output="dw2",
-        tensors={k: v for k, v in graph.tensors.items() if k not in ("pool_all", "fc")},
+        tensors={
+            k: v for k, v in graph.tensors.items() if k not in ("avg", "sum", "pool_all", "fc")
+        },
     ),
     r"tensor 'dw2': shape of the graph's output is \(3, 2, 5\), allowed is \(1, 1, scores\)",
 )
@@ -224,7 +226,19 @@ op_with(
 op_with(
     r"operator 'dw2': bias is 'int64 \(5,\)', allowed is int32", "dw2", bias=np.zeros(5, np.int64)
 )
-for pool in ("pool", "pool_all"):
+op_with("operator 'avg': kernel is 8, allowed is 1 to 7", "avg", kernel=8)
+op_with("operator 'avg': padding is 3, allowed is 0 to 2", "avg", padding=3)
+op_with("operator 'sum': kernel is 2, allowed is 1 to 1", "sum", kernel=2)
+op_with("operator 'sum': weight_bits is 4, allowed is 8 for add", "sum", weight_bits=4)
+op_with(
+    "operator 'sum': weight or bias is 'present', allowed is none for add",
+    "sum",
+    bias=ints(1, 2, 3, 4, 5),
+)
+tensor_with(
+    r"operator 'sum': output shape is \(3, 2, 3\), allowed is \(3, 2, 5\)", "sum", shape=(3, 2, 3)
+)
+for pool in ("pool", "avg", "pool_all"):
     op_with(
         f"operator '{pool}': weight or bias is 'present', allowed is none for a pool",
         pool,
@@ -256,9 +270,9 @@ for field in ("multiplier", "offset"):
         **{field: np.ones(1)},
     )
     rule_with(f"operator 'pw': {field} is 'int', allowed is int32", "pw", **{field: 3})
-rule_with("operator 'pw': shift is -1, allowed is 0 to 24", "pw", shift=-1)
-rule_with("operator 'pw': shift is 25, allowed is 0 to 24", "pw", shift=25)
-rule_with("operator 'pw': shift is 1.0, allowed is 0 to 24", "pw", shift=1.0)
+rule_with("operator 'pw': shift is -17, allowed is -16 to 24", "pw", shift=-17)
+rule_with("operator 'pw': shift is 25, allowed is -16 to 24", "pw", shift=25)
+rule_with("operator 'pw': shift is 1.0, allowed is -16 to 24", "pw", shift=1.0)
 rule_with("operator 'pw': relu is 1, allowed is true or false", "pw", relu=1)
 # shortcuts
 rule_with(
@@ -280,12 +294,14 @@ op_with(
     r"operator 'dw2': shortcut shape is \(3, 2, 4\), allowed is \(3, 2, 5\)", "dw2", residual="pool"
 )
 op_with(
-    "operator 'pool_all': shortcut is 'global_avg_pool', allowed is conv2d, depthwise or pointwise",
+    "operator 'pool_all': shortcut is 'global_avg_pool', allowed is conv2d, depthwise, point",
     "pool_all",
     residual="pw",
 )
-tensor_with("operator 'dw2': bits of 'dw2' at a shortcut is 9, allowed is at most 8", "dw2", bits=9)
-tensor_with("operator 'dw2': bits of 'pw' at a shortcut is 9, allowed is at most 8", "pw", bits=9)
+_add(
+    lambda graph: edit_rule(edit_op(graph, "sum", residual=None), "sum", residual_multiplier=None),
+    "operator 'sum': shortcut is None, allowed is present for add",
+)
 # overflow
 op_with(
     "operator 'dw2': accumulator bound is 2147.*, allowed is int32",
@@ -305,8 +321,19 @@ rule_with(
 rule_with(
     "operator 'fc': requantized sum bound is -2147.*, allowed is int32", "fc", offset=ints(-(2**31))
 )
+rule_with("operator 'sum': accumulator bound is -8589934592, allowed is int32", "sum", shift=-10)
+_add(
+    lambda graph: edit_rule(
+        edit_tensor(graph, "pw", bits=16),
+        "dw2",
+        offset=ints(2**30 + 2**16),
+        multiplier=ints(1),
+        residual_multiplier=ints(-(2**31)),
+    ),
+    "operator 'dw2': requantized sum bound is 2147549185, allowed is int32",
+)
 rule_with(
-    "operator 'dw2': requantized sum bound is 21.*, allowed is int32",
+    "operator 'dw2': requantized sum bound is 21.*, allowed is int32(?#8 bits)",
     "dw2",
     offset=ints(2**31 - 2**21),
     multiplier=ints(1),

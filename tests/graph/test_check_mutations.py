@@ -14,7 +14,15 @@ from etinynet.errors import GraphError
 from etinynet.graph import Graph, check, execute_all, graph_from_bytes, graph_to_bytes
 from etinynet.graph.arithmetic import signed_range
 from etinynet.graph.check import accumulator_range
-from etinynet.graph.execute import conv2d, dense, depthwise, global_avg_pool, pointwise
+from etinynet.graph.execute import (
+    add,
+    avg_pool,
+    conv2d,
+    dense,
+    depthwise,
+    global_avg_pool,
+    pointwise,
+)
 from etinynet.graph.ir import Op, Tensor
 from graph_cases import random_graph, random_image
 
@@ -25,7 +33,8 @@ NAMES = [*BASE.tensors, "", "x", "nö", 5]
 VALUES: list[Any] = [
     None, True, False, -129, -1, 0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 25, 127, 2**31, 2**70,
     0.5, 1.0, float("nan"), float("inf"), "conv2d", "depthwise", "pointwise", "dense", "max_pool",
-    "global_avg_pool", [], (), {}, {1}, b"", [1, 2], (3, 2, 4), (3, 2, 5), (1, 1, 5), (1, 1, 3),
+    "global_avg_pool", "avg_pool", "add",
+    [], (), {}, {1}, b"", [1, 2], (3, 2, 4), (3, 2, 5), (1, 1, 5), (1, 1, 3),
     (0, 1, 1), (1, 1), ("a", 1, 1), {"x": 1}, {"x": object()}, {"class_names": 3}, object(),
     *NAMES,
 ]  # fmt: skip
@@ -106,7 +115,9 @@ ACCUMULATE = {
     "depthwise": depthwise,
     "pointwise": pointwise,
     "dense": dense,
+    "avg_pool": avg_pool,
     "global_avg_pool": global_avg_pool,
+    "add": add,
 }
 
 
@@ -115,8 +126,9 @@ def bounded_ops(draw: st.DrawFn) -> tuple[Op, Tensor]:
     """An operator whose window covers its whole input, so that extreme inputs reach the bound."""
     kind = draw(st.sampled_from(list(ACCUMULATE)))
     rng = np.random.default_rng(draw(SEEDS))
-    kernel = draw(st.integers(1, 3)) if kind in ("conv2d", "depthwise") else 1
-    side = {"conv2d": kernel, "depthwise": kernel, "global_avg_pool": 3}.get(kind, 1)
+    windowed = ("conv2d", "depthwise", "avg_pool")
+    kernel = draw(st.integers(1, 3)) if kind in windowed else 1
+    side = {**dict.fromkeys(windowed, kernel), "global_avg_pool": 3}.get(kind, 1)
     inside, outside = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     shape = {
         "conv2d": (outside, kernel, kernel, inside),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
 from etinynet.graph import Graph, Op, execute, execute_all
-from graph_cases import GraphBuilder, random_graph, random_image
+from graph_cases import GraphBuilder, at_shift, inverted_graph, random_graph, random_image
 
 Values = dict[tuple[int, int, int], int]
 
@@ -48,11 +48,23 @@ def requantized(op: Op, total: int, channel: int, shortcut: int | None, bits: in
 
     if rule.relu and total < 0:
         total = 0
+    if rule.shift < 0:
+        total *= 2**-rule.shift
     total = (constant(rule.offset) * 2**32 + total * constant(rule.multiplier) + 2**31) // 2**32
     if shortcut is not None:
         total += shortcut * constant(rule.residual_multiplier) // 2**16
     top = 2 ** (bits - 1)
-    return max(-top, min(top - 1, total // 2**rule.shift))
+    return max(-top, min(top - 1, total // 2 ** max(rule.shift, 0)))
+
+
+def unweighted(op: Op, x: Values, pad: int, at: tuple[int, int, int]) -> int:
+    """Accumulator of the operators without weights at `at`."""
+    row, column, out = at
+    if op.kind == "add":
+        return x[at] * 65536
+    if op.kind == "global_avg_pool":
+        return sum(value for (_, _, channel), value in x.items() if channel == out)
+    return sum(x.get((r, c, out), pad) for r, c, _, _ in window(op, row, column))
 
 
 def run(graph: Graph, op: Op, values: dict[str, Values]) -> Values:
@@ -64,8 +76,8 @@ def run(graph: Graph, op: Op, values: dict[str, Values]) -> Values:
         if op.kind == "max_pool":
             result[at] = max(x[r, c, out] for r, c, _, _ in window(op, row, column))
             continue
-        if op.kind == "global_avg_pool":
-            total = sum(value for (_, _, channel), value in x.items() if channel == out)
+        if op.weight is None:
+            total = unweighted(op, x, source.zero_point, at)
         else:
             total = accumulator(op, x, source.shape[2], source.zero_point, at)
         shortcut = None if op.residual is None else values[op.residual][at]
@@ -94,7 +106,8 @@ def small_graphs(draw: st.DrawFn, kind: str) -> tuple[Graph, NDArray[np.int8]]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = (draw(st.integers(3, 6)), draw(st.integers(3, 6)), draw(st.integers(1, 3)))
     builder = GraphBuilder(rng, "net", shape)
-    kernel = draw(st.integers(1, 3)) if kind in ("conv2d", "depthwise", "max_pool") else 1
+    windowed = ("conv2d", "depthwise", "max_pool", "avg_pool")
+    kernel = draw(st.integers(1, 3)) if kind in windowed else 1
     options = {
         "kernel": kernel,
         "stride": draw(st.integers(1, 3)) if kernel > 1 else 1,
@@ -106,19 +119,30 @@ def small_graphs(draw: st.DrawFn, kind: str) -> tuple[Graph, NDArray[np.int8]]:
     source = builder.add("pointwise", "first", "input", channels=channels, bits=8)
     if kind == "max_pool":
         source = builder.add(kind, "op", source, kernel=kernel, stride=options["stride"])
+    elif kind == "avg_pool":
+        padding = draw(st.integers(0, kernel - 1))
+        source = builder.add(kind, "op", source, padding=padding, **{**options, "weight_bits": 8})
+    elif kind == "add":
+        other = builder.add("pointwise", "other", "input", channels=channels, bits=options["bits"])
+        source = builder.add(kind, "op", source, bits=options["bits"], residual=other)
     elif kind in ("conv2d", "depthwise", "pointwise"):
         padding = draw(st.integers(0, kernel - 1))
         bias = draw(st.booleans())
-        same = options["stride"] == 1 and 2 * padding == kernel - 1 and options["bits"] <= 8
+        same = options["stride"] == 1 and 2 * padding == kernel - 1
         source = builder.add(
             kind, "op", source, channels=channels, padding=padding, bias=bias,
             residual=source if same and draw(st.booleans()) else None, **options,
         )  # fmt: skip
+    if draw(st.booleans()):
+        last = builder.ops[-1]
+        builder.ops[-1] = at_shift(last, -draw(st.integers(1, 4))) if last.requantization else last
     graph = builder.finish(source, 3, weight_bits=options["weight_bits"])
     return graph, random_image(rng, graph)
 
 
-@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "pointwise", "max_pool", "the ends"])
+@pytest.mark.parametrize(
+    "kind", ["conv2d", "depthwise", "pointwise", "max_pool", "avg_pool", "add", "the ends"]
+)
 def test_operator_equals_the_loops(kind: str) -> None:
     @settings(max_examples=40, deadline=None)
     @given(small_graphs(kind))
@@ -131,6 +155,12 @@ def test_operator_equals_the_loops(kind: str) -> None:
 def test_a_whole_network_equals_the_loops() -> None:
     rng = np.random.default_rng(5)
     graph = random_graph(rng, max_side=16)
+    compare(graph, random_image(rng, graph))
+
+
+def test_an_inverted_network_equals_the_loops() -> None:
+    rng = np.random.default_rng(6)
+    graph = inverted_graph(rng, max_side=16)
     compare(graph, random_image(rng, graph))
 
 

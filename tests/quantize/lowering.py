@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,17 @@ def widths_of(layers: Sequence[Layer], bits: int) -> dict[str, int]:
     return {layer.name: bits for layer in layers if layer.weight is not None}
 
 
-def steps_of(layers: Sequence[Layer], bits: int = 8, method: str = "best") -> Steps:
+def steps_of(
+    layers: Sequence[Layer],
+    bits: int = 8,
+    method: str = "best",
+    count: Mapping[str, int] = COUNT,
+) -> Steps:
     layers, widths = list(layers), widths_of(layers, bits)
     batches = [pictures(16), pictures(16, seed=2)]
     statistics = calibrate(layers, batches)
     importance = output_sensitivity(layers, batches)
-    rules = ActivationRules(layers, statistics, importance, widths, COUNT)
+    rules = ActivationRules(layers, statistics, importance, widths, count)
     done = round_and_correct(layers, rounder_of(method, widths, True), rules, batches)
     return Steps(layers, statistics, rules, done.activations, done.layers, done.weights)
 
@@ -94,10 +99,10 @@ def _products(
     layer: Layer, source: Tensor, residual: Tensor | None, target: Activation
 ) -> np.ndarray:
     """Magnitudes of what the factors multiply, in output steps, (H, W, C)."""
-    bare = layer
+    bare = dataclasses.replace(layer, ceiling=None)
     if layer.shift is not None:
-        bare = dataclasses.replace(layer, shift=torch.zeros_like(layer.shift))
-    total = run_layer(bare, source, None).abs()
+        bare = dataclasses.replace(bare, shift=torch.zeros_like(layer.shift))
+    total = source.abs() if layer.kind == "add" else run_layer(bare, source, None).abs()
     if residual is not None:
         total = total + residual.abs()
     return (total / target.scale.abs().reshape(1, -1, 1, 1))[0].permute(1, 2, 0).numpy()
@@ -127,7 +132,7 @@ def each_operator_is_its_layer_within_a_step(done: Steps) -> None:
         if rule is None:
             assert error.max() < 1e-9
             continue
-        fraction = 2.0**-rule.shift
+        fraction = 2.0 ** -max(rule.shift, 0)
         allowed = 0.51 + fraction * (1.25 + (residual is not None))
         allowed += _products(layer, source, residual, target) / 4096
         if layer.bias is not None:

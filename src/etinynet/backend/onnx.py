@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,13 @@ def _kernel(parts: _Parts, op: Op) -> tuple[str, dict[str, Any]]:
 
 def _accumulator(parts: _Parts, op: Op, source: Tensor) -> tuple[str, NDArray[Any]]:
     """The accumulator of integers minus zero point, and what its bias is then."""
+    if op.kind == "add":
+        factor = parts.array("add/factor", 65536, np.float32)
+        total = parts.node("Mul", f"{op.name}/shifted_left", _centred(op.input), factor)
+        return total, np.array([source.zero_point * 65536], np.float64)
+    if op.kind == "avg_pool":
+        ones = np.ones((source.shape[2], op.kernel, op.kernel), np.int8)
+        op = replace(op, kind="depthwise", weight=ones)
     if op.weight is None:
         axes = parts.array("height_width/axes", [2, 3], np.int64)
         total = parts.node("ReduceSum", f"{op.name}/sum", _centred(op.input), axes)
@@ -125,8 +132,8 @@ def _accumulator(parts: _Parts, op: Op, source: Tensor) -> tuple[str, NDArray[An
     return total, source.zero_point * sums + (0 if op.bias is None else op.bias)
 
 
-def _shortcut(parts: _Parts, op: Op, factor: NDArray[np.int32], shift: int) -> str:
-    """Step 3 of docs/arithmetic.md in steps of the output: floored to their fractional unit."""
+def _shortcut(parts: _Parts, op: Op, factor: NDArray[np.int32], fraction: float) -> str:
+    """Step 3 of docs/arithmetic.md in steps of the output: floored to their `fraction`."""
     assert op.residual is not None
     plain = parts.node(
         "DequantizeLinear", f"{op.name}/shortcut", _integer(op.residual), _one(parts)
@@ -135,7 +142,7 @@ def _shortcut(parts: _Parts, op: Op, factor: NDArray[np.int32], shift: int) -> s
     scale = parts.channels(f"{op.name}/shortcut_multiplier", factor * 2.0**-16)
     scaled = parts.node("Mul", f"{op.name}/shortcut_scaled", exact, scale)
     floored = parts.node("Floor", f"{op.name}/shortcut_floored", scaled)
-    unit = parts.array(f"{op.name}/unit", 2.0**-shift, np.float64)
+    unit = parts.array(f"{op.name}/unit", fraction, np.float64)
     return parts.node("Mul", f"{op.name}/shortcut_steps", floored, unit)
 
 
@@ -148,7 +155,8 @@ def _requantized(parts: _Parts, op: Op, graph: Graph) -> str:
     source, out, rule = graph.tensors[op.input], graph.tensors[op.output], op.requantization
     assert rule is not None
     gain = rule.multiplier * 2.0 ** (-32 - rule.shift)
-    offset = (rule.offset + 0.5) * 2.0**-rule.shift - out.zero_point
+    unit = 2.0 ** -max(rule.shift, 0)
+    offset = (rule.offset + 0.5) * unit - out.zero_point
     total, bias = _accumulator(parts, op, source)
     values = parts.node("Cast", f"{op.name}/exact", total, to=_DOUBLE)
     if not rule.relu:
@@ -164,7 +172,7 @@ def _requantized(parts: _Parts, op: Op, graph: Graph) -> str:
     added = parts.channels(f"{op.name}/offset", offset)
     values = parts.node("Add", f"{op.name}/shifted", values, added)
     if rule.residual_multiplier is not None:
-        shortcut = _shortcut(parts, op, rule.residual_multiplier, rule.shift)
+        shortcut = _shortcut(parts, op, rule.residual_multiplier, unit)
         values = parts.node("Add", f"{op.name}/with_shortcut", values, shortcut)
     floored = parts.node("Floor", f"{op.name}/floored", values)
     return parts.node("Cast", f"{op.name}/single", floored, to=_FLOAT)

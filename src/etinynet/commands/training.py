@@ -11,7 +11,7 @@ from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
 from etinynet.errors import ConfigError
-from etinynet.model.config import named_config
+from etinynet.model.config import EtinyNetConfig, named_config
 from etinynet.opened import loaded_of, open_float
 from etinynet.show import note, progress
 
@@ -115,6 +115,8 @@ def teach(
     loaded = loaded_of(opened)
     wide = loaded.config
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
+    if not isinstance(wide, EtinyNetConfig):
+        raise ConfigError(f"--teacher is {teacher!r}, a {wide.name}; allowed is an EtinyNet")
     config = named_config(
         model,
         wide.classes,

@@ -66,16 +66,16 @@ def requantize(
     """Accumulators (..., channels) to tensor values of `bits` bits; channel constants broadcast.
 
         a = max(accumulator, 0) if relu else accumulator
-        t = multiply_add_high(a, multiplier, offset)
+        t = multiply_add_high(a * 2^max(-shift, 0), multiplier, offset)
         t = multiply_add_wide(residual, residual_multiplier, t)    if there is a shortcut
-        y = saturate(floor(t / 2^shift), bits)
+        y = saturate(floor(t / 2^max(shift, 0)), bits)
 
     The rounding half of the shift, the zero point of the output and the normalisation's additive
-    constant are all inside `offset`, which counts in units of 2^-shift of the output.
+    constant are all inside `offset`, which counts in units of 2^-max(shift, 0) of the output.
     """
     if relu:
         accumulator = np.maximum(accumulator, 0)
-    total = multiply_add_high(accumulator, multiplier, offset)
+    total = multiply_add_high(accumulator << max(-shift, 0), multiplier, offset)
     if residual is not None and residual_multiplier is not None:
         total = multiply_add_wide(residual, residual_multiplier, total)
-    return saturate(total >> shift, bits)
+    return saturate(total >> max(shift, 0), bits)

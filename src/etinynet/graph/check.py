@@ -20,7 +20,8 @@ __all__ = ["accumulator_range", "check"]
 _C_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 _MAX_SIDE = 4096
-_POOLS = ("max_pool", "global_avg_pool")
+_POOLS = ("max_pool", "avg_pool", "global_avg_pool")
+_LEAST_SHIFT = -16
 
 
 def _refuse(where: str, rule: str, value: object, allowed: str) -> NoReturn:
@@ -148,7 +149,7 @@ def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
     known = isinstance(op.kind, str) and op.kind in KINDS
     _require(known, where, "kind", op.kind, ", ".join(KINDS))
-    windowed = op.kind in ("conv2d", "depthwise", "max_pool")
+    windowed = op.kind in ("conv2d", "depthwise", "max_pool", "avg_pool")
     for field, low, high in (("kernel", 1, 7), ("stride", 1, 4), ("padding", 0, 6)):
         value = getattr(op, field)
         highest = high if windowed else low
@@ -160,7 +161,7 @@ def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
     _require(fits, where, "kernel", op.kernel, f"at most the padded input of {source.shape}")
     if op.kind == "dense":
         _require(source.shape[:2] == (1, 1), where, "input shape", source.shape, "(1, 1, channels)")
-    same = op.kind in (*_POOLS, "depthwise")
+    same = op.kind in (*_POOLS, "depthwise", "add")
     made = output_shape(
         op.kind,
         source.shape,
@@ -197,10 +198,11 @@ def _check_weight(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
     in_channels, out_channels = source.shape[2], result.shape[2]
     bits = op.weight_bits if type(op.weight_bits) is int else None
-    if op.kind in _POOLS:
+    if op.kind in (*_POOLS, "add"):
+        what = "a pool" if op.kind in _POOLS else op.kind
         bare = op.weight is None and op.bias is None
-        _require(bare, where, "weight or bias", "present", "none for a pool")
-        _require(bits == 8, where, "weight_bits", op.weight_bits, "8 for a pool")
+        _require(bare, where, "weight or bias", "present", f"none for {what}")
+        _require(bits == 8, where, "weight_bits", op.weight_bits, f"8 for {what}")
         return
     shape: tuple[int, ...] = (out_channels, in_channels)
     if op.kind == "conv2d":
@@ -233,8 +235,8 @@ def _check_requantization(op: Op, result: Tensor) -> None:
     for field in ("multiplier", "offset"):
         shapes = ((result.shape[2],), (1,))
         _check_array(where, field, getattr(rule, field), np.int32, shapes)
-    good_shift = type(rule.shift) is int and 0 <= rule.shift <= 24
-    _require(good_shift, where, "shift", rule.shift, "0 to 24")
+    good_shift = type(rule.shift) is int and _LEAST_SHIFT <= rule.shift <= 24
+    _require(good_shift, where, "shift", rule.shift, f"{_LEAST_SHIFT} to 24")
     _require(type(rule.relu) is bool, where, "relu", rule.relu, "true or false")
 
 
@@ -246,7 +248,9 @@ def accumulator_range(op: Op, source: Tensor) -> tuple[NDArray[np.int64], NDArra
     """
     low, high = signed_range(source.bits)
     if op.weight is None:
-        count = source.shape[0] * source.shape[1]
+        count = {"avg_pool": op.kernel**2, "add": 1 << 16}.get(
+            op.kind, source.shape[0] * source.shape[1]
+        )
         ones = np.ones((source.shape[2], 1), np.int64) * count
     else:
         ones = op.weight.reshape(len(op.weight), -1).astype(np.int64)
@@ -257,21 +261,22 @@ def accumulator_range(op: Op, source: Tensor) -> tuple[NDArray[np.int64], NDArra
     return smallest, largest
 
 
-def _check_no_overflow(op: Op, source: Tensor) -> None:
+def _check_no_overflow(op: Op, source: Tensor, shortcut: Tensor | None) -> None:
     """Neither the accumulator nor the requantized sum leaves int32, whatever the picture."""
     where = f"operator {op.name!r}"
     rule = op.requantization
     if rule is None:
         return
-    smallest, largest = accumulator_range(op, source)
+    smallest, largest = (end << max(-rule.shift, 0) for end in accumulator_range(op, source))
     for bound in (int(smallest.min()), int(largest.max())):
         _require(INT32_MIN <= bound <= INT32_MAX, where, "accumulator bound", bound, "int32")
     if rule.relu:
         smallest, largest = np.maximum(smallest, 0), np.maximum(largest, 0)
     multiplier, offset = rule.multiplier.astype(np.int64), rule.offset.astype(np.int64)
     ends = np.stack([offset + ((end * multiplier + 2**31) >> 32) for end in (smallest, largest)])
-    factor = rule.residual_multiplier
-    spread = 0 if factor is None else (int(np.abs(factor.astype(np.int64)).max()) >> 9) + 1
+    factor, spread = rule.residual_multiplier, 0
+    if factor is not None and shortcut is not None:
+        spread = (int(np.abs(factor.astype(np.int64)).max()) >> (17 - shortcut.bits)) + 1
     for bound in (int(ends.min()) - spread, int(ends.max()) + spread):
         _require(INT32_MIN <= bound <= INT32_MAX, where, "requantized sum bound", bound, "int32")
 
@@ -282,24 +287,17 @@ def _check_residual(op: Op, graph: Graph) -> None:
     if op.residual is None:
         unused = rule is None or rule.residual_multiplier is None
         _require(unused, where, "residual_multiplier", "present", "none without a shortcut")
+        _require(op.kind != "add", where, "shortcut", None, "present for add")
         return
     shortcut, result = graph.tensors[op.residual], graph.tensors[op.output]
-    convolution = op.kind in ("conv2d", "depthwise", "pointwise")
-    _require(convolution, where, "shortcut", op.kind, "conv2d, depthwise or pointwise")
+    possible = op.kind in ("conv2d", "depthwise", "pointwise", "add")
+    _require(possible, where, "shortcut", op.kind, "conv2d, depthwise, pointwise or add")
     _require(
         shortcut.shape == result.shape, where, "shortcut shape", shortcut.shape, str(result.shape)
     )
     factor = None if rule is None else rule.residual_multiplier
     shapes = ((result.shape[2],), (1,))
     _check_array(where, "residual_multiplier", factor, np.int32, shapes)
-    for tensor in (shortcut, result):
-        _require(
-            tensor.bits <= 8,
-            where,
-            f"bits of {tensor.name!r} at a shortcut",
-            tensor.bits,
-            "at most 8",
-        )
 
 
 def check(graph: Graph) -> None:
@@ -315,4 +313,4 @@ def check(graph: Graph) -> None:
         _check_weight(op, source, result)
         _check_requantization(op, result)
         _check_residual(op, graph)
-        _check_no_overflow(op, source)
+        _check_no_overflow(op, source, None if op.residual is None else graph.tensors[op.residual])

@@ -14,6 +14,8 @@ from etinynet.graph.check import check
 from etinynet.graph.ir import Graph, Op, Tensor
 
 __all__ = [
+    "add",
+    "avg_pool",
     "conv2d",
     "dense",
     "depthwise",
@@ -71,9 +73,19 @@ def max_pool(x: Int64Array, op: Op, zero_point: int) -> Int64Array:
     return np.asarray(_windows(x, op, zero_point).max(axis=(-2, -1)))
 
 
+def avg_pool(x: Int64Array, op: Op, zero_point: int) -> Int64Array:
+    """Sums over each window; the division is in the requantization."""
+    return np.asarray(_windows(x, op, zero_point).sum(axis=(-2, -1)))
+
+
 def global_avg_pool(x: Int64Array, op: Op, zero_point: int) -> Int64Array:
     """Sums over height and width, (1, 1, channels); the division is in the requantization."""
     return np.asarray(x.sum(axis=(0, 1), keepdims=True))
+
+
+def add(x: Int64Array, op: Op, zero_point: int) -> Int64Array:
+    """Each value times 2^16, so that its factor may be 1; the other summand is the shortcut."""
+    return x << 16
 
 
 _ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
@@ -82,7 +94,9 @@ _ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
     "pointwise": pointwise,
     "dense": dense,
     "max_pool": max_pool,
+    "avg_pool": avg_pool,
     "global_avg_pool": global_avg_pool,
+    "add": add,
 }
 
 

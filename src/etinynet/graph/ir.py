@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 __all__ = ["KINDS", "Graph", "Op", "Requantization", "Tensor", "output_shape"]
 
 #: Operator names; the same word names the function in execute.py and the kernel of each backend.
-KINDS = ("conv2d", "depthwise", "pointwise", "dense", "max_pool", "global_avg_pool")
+KINDS = (
+    *("conv2d", "depthwise", "pointwise", "dense"),
+    *("max_pool", "avg_pool", "global_avg_pool", "add"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Requantization:
 
     The arrays are int32 of length out_channels, or 1 for all channels; `residual_multiplier` is
     present where the operator has a shortcut, one value a channel since equalized channels differ.
+    A `shift` below 0 multiplies the accumulator by 2^-shift instead of dividing the sum.
     """
 
     multiplier: NDArray[np.int32]
@@ -54,7 +58,7 @@ class Op:
 
     Weights are int8 arrays holding `weight_bits`-bit values:
     conv2d (out, kernel, kernel, in) · depthwise (channels, kernel, kernel) ·
-    pointwise and dense (out, in) · pools none.
+    pointwise and dense (out, in) · pools and add none.
     `bias` is int32 of length out_channels, added to the accumulator before ReLU; None is zero.
     """
 

@@ -1,23 +1,25 @@
-"""The paper's building blocks as torch modules: convolution unit, linear and dense block."""
+"""Building blocks as torch modules: convolution unit, linear, dense and mobile block."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from etinynet.model.config import Block, EtinyNetConfig
+from etinynet.model.config import Block, EtinyNetConfig, NetworkConfig
+from etinynet.model.mobilenet_config import MobileBlock, MobileNetConfig
 
-__all__ = ["ConvUnit", "LinearBlock"]
+__all__ = ["ConvUnit", "LinearBlock", "MobileUnit"]
 
 
 class ConvUnit(nn.Module):
     """Convolution without bias, batch normalization, and ReLU where `activated`.
 
-    `order` says where ReLU stands (`config.NORMALIZATIONS`); `clip` bounds the output to ± clip.
+    `order` says where ReLU stands (`config.NORMALIZATIONS`); `clip` bounds the output to ± clip,
+    `ceiling` that of the ReLU (ReLU6: 6), which then stands after the normalization.
     """
 
     def __init__(
         self,
-        config: EtinyNetConfig,
+        config: NetworkConfig,
         in_channels: int,
         out_channels: int,
         *,
@@ -34,6 +36,7 @@ class ConvUnit(nn.Module):
         self.activated = activated
         self.order = config.normalization
         self.clip = config.activation_clip
+        self.ceiling = config.ceiling if activated else None
         gain = "relu" if activated else "linear"
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity=gain)
 
@@ -42,6 +45,8 @@ class ConvUnit(nn.Module):
         x = self.conv(x)
         if self.activated and self.order == "conv_relu_bn":
             x = self.norm(x.relu())
+        elif self.ceiling is not None:
+            x = self.norm(x).clamp(0, self.ceiling)
         elif self.activated:
             x = self.norm(x).relu()
         else:
@@ -73,3 +78,25 @@ class LinearBlock(nn.Module):
             y = y + x
         z = self.dw2(y)
         return z + y if self.second_shortcut else z
+
+
+class MobileUnit(nn.Module):
+    """A block of MobileNet: expansion (`expand`, None for none), depthwise, pointwise."""
+
+    def __init__(self, config: MobileNetConfig, block: MobileBlock) -> None:
+        super().__init__()
+        inner = block.inner_channels
+        self.shortcut = block.shortcut
+        self.expand = (
+            ConvUnit(config, block.in_channels, inner, kernel=1) if block.expansion > 1 else None
+        )
+        self.dw = ConvUnit(config, inner, inner, kernel=3, stride=block.stride, groups=inner)
+        self.pw = ConvUnit(
+            config, inner, block.out_channels, kernel=1, activated=not block.inverted
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) to (N, out, H / stride, W / stride), sides rounded up."""
+        y = x if self.expand is None else self.expand(x)
+        y = self.pw(self.dw(y))
+        return y + x if self.shortcut else y

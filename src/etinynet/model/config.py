@@ -1,13 +1,15 @@
-"""What an EtinyNet is: channels, blocks, normalization order, classes and input side, checked."""
+"""What a network is: channels, blocks, normalization order, classes and input side, checked."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from etinynet.errors import ConfigError
+from etinynet.model.fields import MAX_CHANNELS, common, connected, integer, one_of, record
+from etinynet.model.mobilenet_config import MobileNetConfig, mobilenet
 
 __all__ = [
     "KINDS",
@@ -15,6 +17,8 @@ __all__ = [
     "NORMALIZATIONS",
     "Block",
     "EtinyNetConfig",
+    "NetworkConfig",
+    "config_from_json",
     "etinynet",
     "etinynet_0_75",
     "etinynet_1_0",
@@ -27,23 +31,11 @@ KINDS = ("lb", "dlb")
 NORMALIZATIONS = ("conv_bn_relu", "conv_relu_bn")
 #: The two networks of the paper's table 1.
 NAMES = ("etinynet-1.0", "etinynet-0.75")
+_FAMILIES = "etinynet-<width>, mobilenet-v1-<width>, mobilenet-v2-<width>"
 
-_MAX_CHANNELS = 4096
-_MAX_BLOCKS = 256
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Stem, then the channels of the stages of table 1; the last stage widens in its last block.
 _CHANNELS_1_0 = (32, 32, 128, 192, 256, 512)
 _CHANNELS_0_75 = (24, 24, 96, 168, 192, 384)
-
-
-def _integer(owner: str, field: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ConfigError(f"{owner}: {field} is {value!r}; an integer {low} to {high} is allowed")
-
-
-def _one_of(owner: str, field: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{owner}: {field} is {value!r}; allowed: {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -59,10 +51,10 @@ class Block:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("block", "kind", self.kind, KINDS)
-        _integer("block", "in_channels", self.in_channels, 1, _MAX_CHANNELS)
-        _integer("block", "out_channels", self.out_channels, 1, _MAX_CHANNELS)
-        _integer("block", "stride", self.stride, 1, 2)
+        one_of("block", "kind", self.kind, KINDS)
+        integer("block", "in_channels", self.in_channels, 1, MAX_CHANNELS)
+        integer("block", "out_channels", self.out_channels, 1, MAX_CHANNELS)
+        integer("block", "stride", self.stride, 1, 2)
 
     @property
     def first_shortcut(self) -> bool:
@@ -94,49 +86,27 @@ class EtinyNetConfig:
     bn_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"config: name is {self.name!r}; 1 to 64 letters, digits, '.', '_' or '-' "
-                "are allowed, the first a letter or a digit"
-            )
-        _integer(self.name, "stem_channels", self.stem_channels, 1, _MAX_CHANNELS)
-        _integer(self.name, "classes", self.classes, 0, 65535)
-        _integer(self.name, "size", self.size, 8, 4096)
-        _one_of(self.name, "normalization", self.normalization, NORMALIZATIONS)
+        common(self)
+        one_of(self.name, "normalization", self.normalization, NORMALIZATIONS)
         clip = self.activation_clip
         if clip is not None and not (type(clip) in (int, float) and 0 < clip <= 1e6):
             raise ConfigError(
                 f"{self.name}: activation_clip is {clip!r}; None or a number above 0 is allowed"
             )
-        epsilon = self.bn_epsilon
-        if type(epsilon) is not float or not 0 < epsilon <= 1:
-            raise ConfigError(
-                f"{self.name}: bn_epsilon is {epsilon!r}; a number above 0 and up to 1 is allowed"
-            )
-        self._check_stages()
-
-    def _check_stages(self) -> None:
         stages = self.stages
         if not isinstance(stages, tuple) or not all(isinstance(s, tuple) and s for s in stages):
             raise ConfigError(f"{self.name}: stages is {stages!r}; tuples of blocks are allowed")
-        count = sum(len(stage) for stage in stages)
-        if not 1 <= count <= _MAX_BLOCKS:
-            raise ConfigError(f"{self.name}: {count} blocks; 1 to {_MAX_BLOCKS} are allowed")
-        channels = self.stem_channels
-        for index, block in enumerate(self.blocks):
-            if not isinstance(block, Block):
-                raise ConfigError(f"{self.name}: blocks[{index}] is {block!r}, not a Block")
-            if block.in_channels != channels:
-                raise ConfigError(
-                    f"{self.name}: blocks[{index}].in_channels is {block.in_channels}; "
-                    f"the layer before it gives {channels}"
-                )
-            channels = block.out_channels
+        connected(self.name, self.stem_channels, self.blocks, Block)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """All blocks in order of execution."""
         return tuple(block for stage in self.stages for block in stage)
+
+    @property
+    def ceiling(self) -> float | None:
+        """Where an activation ends above: nowhere, it is a ReLU."""
+        return None
 
     @property
     def feature_channels(self) -> int:
@@ -150,30 +120,27 @@ class EtinyNetConfig:
     @staticmethod
     def from_json(value: object) -> EtinyNetConfig:
         """The configuration in `value`; raises ConfigError on unknown, missing or bad fields."""
-        record = _record(value, EtinyNetConfig, "config")
-        stages = record["stages"]
+        found = record(value, EtinyNetConfig, "config")
+        stages = found["stages"]
         if not isinstance(stages, (list, tuple)) or not all(
             isinstance(stage, (list, tuple)) for stage in stages
         ):
             raise ConfigError(f"config: stages is {stages!r}; lists of blocks are allowed")
         blocks = tuple(
-            tuple(Block(**_record(block, Block, "block")) for block in stage) for stage in stages
+            tuple(Block(**record(block, Block, "block")) for block in stage) for stage in stages
         )
-        return EtinyNetConfig(**{**record, "stages": blocks})
+        return EtinyNetConfig(**{**found, "stages": blocks})
 
 
-def _record(value: object, kind: type, owner: str) -> dict[str, Any]:
-    """`value` as keyword arguments of dataclass `kind`, every field present, no other."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{owner}: {value!r} is not a JSON object")
-    names = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in names:
-            raise ConfigError(f"{owner}: unknown field {key!r}; allowed: {', '.join(names)}")
-    for name in names:
-        if name not in value:
-            raise ConfigError(f"{owner}: field {name!r} is missing")
-    return dict(value)
+#: Of any network this package can build.
+NetworkConfig = EtinyNetConfig | MobileNetConfig
+
+
+def config_from_json(value: object) -> NetworkConfig:
+    """The configuration that a `to_json` gave; raises ConfigError."""
+    if isinstance(value, Mapping) and "head_channels" in value:
+        return MobileNetConfig.from_json(value)
+    return EtinyNetConfig.from_json(value)
 
 
 def _table_1(channels: tuple[int, ...]) -> tuple[tuple[Block, ...], ...]:
@@ -215,11 +182,16 @@ def etinynet_0_75(classes: int = 1000, size: int = 224, **others: Any) -> EtinyN
     return etinynet(0.75, classes, size, **others)
 
 
-def named_config(name: str, classes: int = 1000, size: int = 224, **others: Any) -> EtinyNetConfig:
-    """The network called `etinynet-<width>`, such as `etinynet-0.75`; raises ConfigError."""
-    match = re.fullmatch(r"etinynet-(\d{1,2}(?:\.\d{1,4})?)", name)
+def named_config(name: str, classes: int = 1000, size: int = 224, **others: Any) -> NetworkConfig:
+    """The network called `etinynet-<width>`, such as `etinynet-0.75`, `mobilenet-v1-<width>` or
+    `mobilenet-v2-<width>`; raises ConfigError. `others` are fields of EtinyNetConfig.
+    """
+    match = re.fullmatch(r"(etinynet|mobilenet-v[12])-(\d{1,2}(?:\.\d{1,4})?)", name)
     if match is None:
-        raise ConfigError(
-            f"unknown network {name!r}; allowed: {', '.join(NAMES)} or etinynet-<width>"
-        )
-    return etinynet(float(match[1]), classes, size, **others)
+        raise ConfigError(f"unknown network {name!r}; allowed: {', '.join(NAMES)} or {_FAMILIES}")
+    width = float(match[2])
+    if match[1] == "etinynet":
+        return etinynet(width, classes, size, **others)
+    if others:
+        raise ConfigError(f"{name}: {next(iter(others))} is a field of EtinyNets only")
+    return mobilenet(int(match[1][-1]), width, classes, size)

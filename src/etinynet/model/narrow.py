@@ -7,13 +7,14 @@ from torch import Tensor
 
 from etinynet.errors import ConfigError
 from etinynet.model.blocks import ConvUnit
-from etinynet.model.config import EtinyNetConfig
+from etinynet.model.config import EtinyNetConfig, NetworkConfig
 from etinynet.model.etinynet import EtinyNet
+from etinynet.model.networks import Network
 
 __all__ = ["narrowed"]
 
 
-def narrowed(source: EtinyNet, config: EtinyNetConfig) -> EtinyNet:
+def narrowed(source: Network, config: NetworkConfig) -> EtinyNet:
     """The network of `config`, its weights those of the channels of `source` that matter most.
 
     A channel matters by how much its variation moves what reads it: the deviation that its
@@ -21,6 +22,10 @@ def narrowed(source: EtinyNet, config: EtinyNetConfig) -> EtinyNet:
     are kept or left together. Raises ConfigError where `config` is not `source`'s narrower twin:
     the same kinds, strides and number of blocks, classes and order of normalization.
     """
+    if not isinstance(config, EtinyNetConfig) or not isinstance(source, EtinyNet):
+        raise ConfigError(
+            f"{config.name}: cannot be cut out of {source.config.name}; both have to be EtinyNets"
+        )
     _check(source.config, config)
     kept = _kept(source, config)
     result = EtinyNet(config)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etinynet.model.config import EtinyNetConfig
+from etinynet.model.config import EtinyNetConfig, NetworkConfig
+from etinynet.model.mobilenet_config import MobileNetConfig
 
-__all__ = ["Layer", "layers", "state_shapes"]
+__all__ = ["INPUT", "Layer", "layers", "state_shapes"]
+
+INPUT = "input"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; `kind` is the integer graph's word, shapes are (height, width, channels)."""
+    """One layer; `kind` is the integer graph's word, shapes are (height, width, channels).
+
+    `source` and `residual` are the names of the layers whose outputs it reads and adds, the
+    picture's being INPUT. `activated`: whether an activation follows.
+    """
 
     name: str
     kind: str
@@ -19,6 +26,9 @@ class Layer:
     output: tuple[int, int, int]
     kernel: int = 1
     stride: int = 1
+    source: str = ""
+    residual: str | None = None
+    activated: bool = False
 
     @property
     def is_unit(self) -> bool:
@@ -36,41 +46,88 @@ class Layer:
         return (outputs, channels, side, side) if self.is_unit else None
 
 
-def layers(config: EtinyNetConfig, size: int | None = None) -> tuple[Layer, ...]:
-    """All layers in order for an input of `size` pixels a side; None: `config.size`.
+class _Chain:
+    """Layers one after the other, on an input of `side` pixels a side."""
 
-    The side halves, rounded up, in the stem and in each block of stride 2, and is halved,
-    rounded down, by the pool after the stem.
-    """
-    side = config.size if size is None else size
-    result: list[Layer] = []
-    shape = (side, side, 3)
+    def __init__(self, side: int) -> None:
+        self.layers: list[Layer] = []
+        self.shape = (side, side, 3)
+        self.last = INPUT
 
-    def add(name: str, kind: str, channels: int, side: int, kernel: int, stride: int) -> None:
-        nonlocal shape
+    def add(
+        self,
+        name: str,
+        kind: str,
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        activated: bool = False,
+        residual: str | None = None,
+    ) -> None:
+        """One layer more; convolutions are padded by half of their kernel."""
+        padding = kernel // 2 if kind in ("conv2d", "depthwise") else 0
+        side = (self.shape[0] + 2 * padding - kernel) // stride + 1
         output = (side, side, channels)
-        result.append(Layer(name, kind, shape, output, kernel, stride))
-        shape = output
+        self.layers.append(
+            Layer(name, kind, self.shape, output, kernel, stride, self.last, residual, activated)
+        )
+        self.shape, self.last = output, name
 
-    side = (side + 1) // 2
-    add("stem", "conv2d", config.stem_channels, side, 3, 2)
-    side //= 2
-    add("pool", "max_pool", config.stem_channels, side, 2, 2)
+    def finish(self, channels: int, classes: int) -> tuple[Layer, ...]:
+        """The global average and the classifier, if there is one; returns all layers."""
+        self.add("average", "global_avg_pool", channels, self.shape[0])
+        if classes:
+            self.add("classifier", "dense", classes)
+        return tuple(self.layers)
+
+
+def layers(config: NetworkConfig, size: int | None = None) -> tuple[Layer, ...]:
+    """All layers in order for an input of `size` pixels a side; None: `config.size`."""
+    chain = _Chain(config.size if size is None else size)
+    chain.add("stem", "conv2d", config.stem_channels, 3, 2, activated=True)
+    if isinstance(config, MobileNetConfig):
+        _mobile_blocks(chain, config)
+    else:
+        _linear_blocks(chain, config)
+    return chain.finish(config.feature_channels, config.classes)
+
+
+def _linear_blocks(chain: _Chain, config: EtinyNetConfig) -> None:
+    chain.add("pool", "max_pool", config.stem_channels, 2, 2)
     for index, block in enumerate(config.blocks):
-        side = (side + block.stride - 1) // block.stride
-        add(f"blocks.{index}.dw1", "depthwise", block.in_channels, side, 3, block.stride)
-        add(f"blocks.{index}.pw", "pointwise", block.out_channels, side, 1, 1)
-        add(f"blocks.{index}.dw2", "depthwise", block.out_channels, side, 3, 1)
-    add("average", "global_avg_pool", config.feature_channels, 1, side, 1)
-    if config.classes:
-        add("classifier", "dense", config.classes, 1, 1, 1)
-    return tuple(result)
+        name, source = f"blocks.{index}", chain.last
+        chain.add(f"{name}.dw1", "depthwise", block.in_channels, 3, block.stride)
+        first = source if block.first_shortcut else None
+        chain.add(f"{name}.pw", "pointwise", block.out_channels, activated=True, residual=first)
+        second = chain.last if block.second_shortcut else None
+        chain.add(
+            f"{name}.dw2", "depthwise", block.out_channels, 3, activated=True, residual=second
+        )
 
 
-def state_shapes(config: EtinyNetConfig) -> dict[str, tuple[int, ...]]:
+def _mobile_blocks(chain: _Chain, config: MobileNetConfig) -> None:
+    for index, block in enumerate(config.blocks):
+        name, source = f"blocks.{index}", chain.last
+        if block.expansion > 1:
+            chain.add(f"{name}.expand", "pointwise", block.inner_channels, activated=True)
+        chain.add(f"{name}.dw", "depthwise", block.inner_channels, 3, block.stride, activated=True)
+        shortcut = source if block.shortcut else None
+        chain.add(
+            f"{name}.pw",
+            "pointwise",
+            block.out_channels,
+            activated=not block.inverted,
+            residual=shortcut,
+        )
+    if config.head_channels:
+        chain.add("head", "pointwise", config.head_channels, activated=True)
+
+
+def state_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of each float32 array of a weights file, in the network's order.
 
-    Names are those of `EtinyNet.state_dict()`, without `num_batches_tracked`.
+    Names are those of the network's `state_dict()`, without `num_batches_tracked`.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(config):

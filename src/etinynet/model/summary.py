@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from etinynet.model.config import EtinyNetConfig, etinynet_0_75, etinynet_1_0
+from etinynet.model.config import EtinyNetConfig, NetworkConfig, etinynet_0_75, etinynet_1_0
 from etinynet.model.shapes import Layer, layers
 
 __all__ = ["PAPER", "LayerSummary", "Summary", "summarize"]
@@ -92,7 +92,7 @@ class Summary:
         }
 
 
-def summarize(config: EtinyNetConfig, size: int | None = None) -> Summary:
+def summarize(config: NetworkConfig, size: int | None = None) -> Summary:
     """Counts for an input of `size` pixels a side; None: `config.size`.
 
     `paper` is table 1's (multiply-adds, parameters) where the network and the side are its own.
@@ -102,8 +102,8 @@ def summarize(config: EtinyNetConfig, size: int | None = None) -> Summary:
     return Summary(config.name, side, rows, _paper_figures(config, side))
 
 
-def _paper_figures(config: EtinyNetConfig, side: int) -> tuple[int, int] | None:
-    if side != 224 or config.classes != 1000:
+def _paper_figures(config: NetworkConfig, side: int) -> tuple[int, int] | None:
+    if side != 224 or config.classes != 1000 or not isinstance(config, EtinyNetConfig):
         return None
     for paper in (etinynet_1_0(), etinynet_0_75()):
         if (config.stem_channels, config.stages) == (paper.stem_channels, paper.stages):

@@ -20,8 +20,8 @@ from safetensors.numpy import save
 from etinynet.artefact import read_file, write_file
 from etinynet.data.images import Preprocess
 from etinynet.errors import ArtefactError, ConfigError
-from etinynet.model.config import EtinyNetConfig
-from etinynet.model.etinynet import EtinyNet
+from etinynet.model.config import NetworkConfig, config_from_json
+from etinynet.model.networks import Network, build
 from etinynet.model.shapes import state_shapes
 
 __all__ = [
@@ -49,15 +49,15 @@ Arrays = dict[str, NDArray[np.float32]]
 class LoadedModel:
     """A network in evaluation mode with all that its file says about it."""
 
-    model: EtinyNet
-    config: EtinyNetConfig
+    model: Network
+    config: NetworkConfig
     class_names: tuple[str, ...] | None
     preprocess: Preprocess
     provenance: dict[str, Any]
 
 
 def weights_to_bytes(
-    model: EtinyNet,
+    model: Network,
     *,
     provenance: Mapping[str, object],
     class_names: Sequence[str] | None = None,
@@ -95,7 +95,7 @@ def _with_checksum(blank: bytes) -> bytes:
 
 def save_weights(
     path: Path,
-    model: EtinyNet,
+    model: Network,
     *,
     provenance: Mapping[str, object],
     class_names: Sequence[str] | None = None,
@@ -121,7 +121,7 @@ def weights_from_bytes(data: bytes, source: str) -> LoadedModel:
     """
     info = _checked_info(data, source)
     try:
-        config = EtinyNetConfig.from_json(info.get("config"))
+        config = config_from_json(info.get("config"))
         preprocess = Preprocess.from_json(info.get("preprocess"))
     except ConfigError as error:
         raise ArtefactError(f"{source}: {error}") from None
@@ -135,28 +135,26 @@ def weights_from_bytes(data: bytes, source: str) -> LoadedModel:
     return LoadedModel(model, config, names, preprocess, provenance)
 
 
-def build_model(
-    config: EtinyNetConfig, arrays: Mapping[str, NDArray[Any]], source: str
-) -> EtinyNet:
+def build_model(config: NetworkConfig, arrays: Mapping[str, NDArray[Any]], source: str) -> Network:
     """The network of `config` in evaluation mode with the values of `arrays`.
 
     Names, shapes, types and values are checked first; raises ArtefactError naming `source`.
     """
     _check_arrays(arrays, config, source)
-    model = EtinyNet(config)
+    model = build(config)
     state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     model.load_state_dict({**model.state_dict(), **state})
     return model.eval()
 
 
-def _arrays(model: EtinyNet) -> Arrays:
+def _arrays(model: Network) -> Arrays:
     state = model.state_dict()
     return {
         name: state[name].detach().cpu().contiguous().numpy() for name in state_shapes(model.config)
     }
 
 
-def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: EtinyNetConfig, source: str) -> None:
+def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: NetworkConfig, source: str) -> None:
     shapes = state_shapes(config)
     for name in arrays:
         if name not in shapes:
@@ -177,7 +175,7 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: EtinyNetConfig, so
             raise ArtefactError(f"{source}: array {name!r} holds a negative variance")
 
 
-def _check_class_names(names: object, config: EtinyNetConfig, source: str) -> None:
+def _check_class_names(names: object, config: NetworkConfig, source: str) -> None:
     if names is None:
         return
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

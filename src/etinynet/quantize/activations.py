@@ -22,8 +22,8 @@ __all__ = [
     "fake_quantize",
 ]
 
-# Layers that read 8 bits; the others read up to 16.
-_NARROW = {"depthwise", "max_pool", "global_avg_pool"}
+# Layers that read 8 bits; add reads what there is, the others up to 16.
+_NARROW = {"depthwise", "max_pool", "avg_pool", "global_avg_pool"}
 
 # A 16-bit tensor has bits to spare: twice the calibrated range keeps unseen pictures unclipped.
 _WIDE_MARGIN = 2.0
@@ -35,6 +35,9 @@ _LARGEST_RATIO = 64.0
 # others: its multiplier is this much smaller. Constant is what varies less than an 8-bit step.
 _STILL_MARGIN = 8.0
 _STILL = 2.0**-8
+# A tensor that ends at a ceiling has as many bits as its makers' multipliers allow, but not fewer:
+# below, they are multiplied by a power of two (shifts below 0).
+_FEWEST_WIDE = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +60,12 @@ INPUT_ACTIVATION = Activation(torch.ones(3, dtype=torch.float64), 0, 8)
 
 
 def _readers(layers: Sequence[Layer]) -> dict[str, set[str]]:
+    """Kinds of the layers that read each tensor as their input; add does not count."""
     readers: dict[str, set[str]] = {}
     for layer in layers:
-        readers.setdefault(layer.input, set()).add(layer.kind)
+        found = readers.setdefault(layer.input, set())
+        if layer.kind != "add":
+            found.add(layer.kind)
     return readers
 
 
@@ -78,9 +84,7 @@ def _equalized(
     `may_turn`: its scale is negative, and the zero point suits it too. `finest` bounds the scales
     from below: a dead channel has no range that would.
     """
-    reach = torch.maximum(statistics.high.abs(), statistics.low.abs())
-    still = statistics.high - statistics.low <= _STILL * reach
-    finest = torch.where(still, finest * _STILL_MARGIN, finest).clamp_min(1e-8)
+    finest = _least(statistics, finest)
     low = statistics.low.double().clamp_max(0)
     high = statistics.high.double().clamp_min(0)
     best: tuple[float, Tensor, int] | None = None
@@ -96,6 +100,30 @@ def _equalized(
     return Activation(best[1], best[2], 8)
 
 
+def _least(statistics: ChannelStatistics, finest: Tensor) -> Tensor:
+    """`finest`, and more for channels that never vary."""
+    reach = torch.maximum(statistics.high.abs(), statistics.low.abs())
+    still = statistics.high - statistics.low <= _STILL * reach
+    return torch.where(still, finest * _STILL_MARGIN, finest).clamp_min(1e-8)
+
+
+def _clamped(
+    statistics: ChannelStatistics, finest: Tensor, ceiling: float, narrow: bool, bits: int
+) -> Activation:
+    """Scales whose lowest integer is 0 and whose highest is at most `ceiling`: saturation clamps.
+
+    Where `narrow`, 8 bits cover each channel's range. Else all channels have one scale, to the
+    ceiling itself, and at most `bits`, not more than `finest` allows.
+    """
+    if narrow:
+        scale = torch.maximum(statistics.high.double() / 255, _least(statistics, finest))
+        return Activation(scale.clamp_max(ceiling / 255), -128, 8)
+    fitting = int(torch.log2(ceiling / finest.amax().clamp_min(1e-12) + 1))
+    bits = min(bits, max(fitting, _FEWEST_WIDE))
+    scale = torch.full_like(finest, ceiling / (2**bits - 1))
+    return Activation(scale, -(2 ** (bits - 1)), bits)
+
+
 def _covering(low: Tensor, high: Tensor, zero_point: int) -> Tensor:
     return torch.maximum(low / (-128 - zero_point), high / (127 - zero_point))
 
@@ -108,8 +136,10 @@ def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight |
     if layer.kind == "depthwise":
         assert weight is not None
         return weight.scale * source.scale.abs()
-    if layer.kind in ("max_pool", "global_avg_pool"):
+    if layer.kind in ("max_pool", "avg_pool", "global_avg_pool"):
         return source.scale
+    if layer.kind == "add":
+        return source.scale / 2**16
     assert weight is not None
     return weight.scale * source.scale[0]
 
@@ -121,14 +151,18 @@ def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activatio
     return Activation(scale.clamp_min(1e-12).expand(len(statistics.high)), 0, bits)
 
 
-def _bits_before(layers: Sequence[Layer], name: str, widths: Mapping[str, int]) -> int:
-    """Most bits, at most 16, whose products the int32 accumulators of all readers hold."""
+def _bits_before(
+    layers: Sequence[Layer], name: str, widths: Mapping[str, int], ceiling: float | None
+) -> int:
+    """Most bits, at most 16, whose products the int32 accumulators of all readers hold.
+
+    With a `ceiling` the zero point is the lowest integer, which makes their biases large.
+    """
     bits = 16
     for layer in layers:
-        if layer.input == name:
-            assert layer.weight is not None
+        if layer.input == name and layer.weight is not None:
             total = layer.weight[0].numel() * levels(widths[layer.name])
-            limit = 2**31 if layer.bias is None else 2**30
+            limit = 2**31 if layer.bias is None and ceiling is None else 2**30
             while total << (bits - 1) >= limit:
                 bits -= 1
     return bits
@@ -165,15 +199,21 @@ class ActivationRules:
         if layer.kind == "max_pool":
             return chosen[layer.input]
         kinds = _readers(self.layers).get(layer.name, set())
+        summand = any(layer.name in (x.input, x.residual) for x in self.layers) and not kinds
+        narrow = bool(kinds & _NARROW) or summand
         step = accumulator_step(layer, chosen[layer.input], weight)
-        finest = _finest(layer, step / self.mean_count.get(layer.name, 1))
+        count = layer.kernel**2 if layer.kind == "avg_pool" else 1
+        finest = _finest(layer, step / self.mean_count.get(layer.name, count))
         if layer.residual is not None:
             finest = torch.maximum(finest, chosen[layer.residual].scale.abs() / _LARGEST_RATIO)
         statistics = self.statistics[layer.name]
-        if kinds & _NARROW:
+        most = _bits_before(self.layers, layer.name, self.widths, layer.ceiling)
+        if layer.ceiling is not None:
+            return _clamped(statistics, finest, layer.ceiling, narrow, most)
+        if narrow:
             may_turn = "max_pool" not in kinds
             return _equalized(statistics, finest, self.importance[layer.name], may_turn)
-        return _wide(statistics, finest, _bits_before(self.layers, layer.name, self.widths))
+        return _wide(statistics, finest, most)
 
 
 def fake_quantize(values: Tensor, activation: Activation) -> Tensor:

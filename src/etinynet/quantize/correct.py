@@ -61,11 +61,15 @@ def fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Value
     """
     assert layer.gain is not None
     bare = dataclasses.replace(
-        rounded, gain=torch.ones_like(layer.gain), shift=torch.zeros_like(layer.gain)
+        rounded,
+        gain=torch.ones_like(layer.gain),
+        shift=torch.zeros_like(layer.gain),
+        ceiling=None,
     )
+    wanted = dataclasses.replace(layer, ceiling=None)  # gain and shift act before it
     fit = _Fit()
     for real, quantized in states:
-        target = run_layer(layer, real[layer.input], None)
+        target = run_layer(wanted, real[layer.input], None)
         if layer.residual is not None:
             target = target + real[layer.residual] - quantized[layer.residual]
         fit.add(run_layer(bare, quantized[layer.input], None), target)

@@ -21,7 +21,7 @@ def equalized(layers: Sequence[Layer]) -> list[Layer]:
     that makes it, which cost the same whatever they are (Nagel et al. 2019, section 4.1). The
     factor is the root of the column's size relative to the mean: it takes half of the difference,
     in decibels, and leaves the rest, since larger inputs carry more of each rounding error. Free
-    is a tensor that this layer alone reads and that has a gain of its own and no shortcut.
+    is a tensor that this layer alone reads and that has a gain of its own, no shortcut, no ceiling.
     """
     result = {layer.name: layer for layer in layers}
     readers = [name for layer in layers for name in (layer.input, layer.residual)]
@@ -30,6 +30,8 @@ def equalized(layers: Sequence[Layer]) -> list[Layer]:
         if layer.kind != "pointwise" or maker is None or readers.count(layer.input) > 1:
             continue
         if maker.gain is None or maker.shift is None or maker.residual is not None:
+            continue
+        if maker.ceiling is not None:
             continue
         assert layer.weight is not None
         power = layer.weight.square().mean((0, 2, 3)).sqrt()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Linear, functional
 
 from etinynet.errors import UnsupportedError
+from etinynet.model import shapes
 from etinynet.model.blocks import ConvUnit
-from etinynet.model.etinynet import EtinyNet
+from etinynet.model.networks import Network
 
 __all__ = [
     "INPUT",
@@ -27,18 +28,19 @@ __all__ = [
 # A channel whose variance in training was below this part of epsilon is constant: its shift alone.
 _CONSTANT = 1e-6
 
-INPUT = "input"
+INPUT = shapes.INPUT
 SCORES = "scores"
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """output = gain * relu?(kind(input) + bias) + shift [+ residual], all float, NCHW.
+    """output = ceiling?(gain * relu?(kind(input) + bias) + shift) [+ residual], all float, NCHW.
 
     With conv → ReLU → BN, gain and shift are the normalisation; with conv → BN → ReLU it is folded
     into weight and bias and gain is 1. A constant channel has gain 0 in both. `gain` and `shift`
     have one value per output channel; the pools have none. A dense layer keeps its bias in `shift`,
-    since it has no ReLU.
+    since it has no ReLU. `ceiling` clamps to 0 .. ceiling (ReLU6: 6); such a layer has neither
+    `relu` nor a residual. A layer `add` is input + residual.
     """
 
     kind: str
@@ -53,16 +55,10 @@ class Layer:
     gain: Tensor | None = None
     shift: Tensor | None = None
     residual: str | None = None
+    ceiling: float | None = None
 
 
-def _kind(unit: ConvUnit) -> str:
-    conv = unit.conv
-    if conv.groups == conv.in_channels and conv.groups > 1:
-        return "depthwise"
-    return "pointwise" if conv.kernel_size == (1, 1) else "conv2d"
-
-
-def _convolution(unit: ConvUnit, name: str, source: str, residual: str | None) -> Layer:
+def _convolution(unit: ConvUnit, kind: str, name: str, source: str) -> Layer:
     """One convolution with its normalisation, in either order of ReLU and BN."""
     weight = unit.conv.weight.detach()
     norm = unit.norm
@@ -70,12 +66,12 @@ def _convolution(unit: ConvUnit, name: str, source: str, residual: str | None) -
     gain = torch.where(norm.running_var < _CONSTANT * norm.eps, 0, gain)
     shift = norm.bias.detach() - gain * norm.running_mean
     bias = None
-    if unit.activated and unit.order == "conv_bn_relu":
+    if unit.activated and unit.ceiling is None and unit.order == "conv_bn_relu":
         weight, live = weight * gain.reshape(-1, 1, 1, 1), gain != 0
         gain, bias = live.to(gain.dtype), torch.where(live, shift, 0)
         shift = torch.where(live, 0, shift.relu())
     return Layer(
-        kind=_kind(unit),
+        kind=kind,
         name=name,
         input=source,
         kernel=unit.conv.kernel_size[0],
@@ -83,14 +79,26 @@ def _convolution(unit: ConvUnit, name: str, source: str, residual: str | None) -
         padding=int(unit.conv.padding[0]),
         weight=weight,
         bias=bias,
-        relu=unit.activated,
+        relu=unit.activated and unit.ceiling is None,
         gain=gain,
         shift=shift,
-        residual=residual,
+        ceiling=unit.ceiling,
     )
 
 
-def layers_of(model: EtinyNet) -> list[Layer]:
+def _short(name: str) -> str:
+    """The name of a layer here, where the float network calls it `name`."""
+    known = {"average": "features", "classifier": SCORES}
+    return known.get(name, name.replace("blocks.", "b"))
+
+
+def _dense(classifier: Linear, source: str) -> Layer:
+    bias = classifier.bias.detach()
+    weight = classifier.weight.detach()
+    return Layer("dense", SCORES, source, weight=weight, gain=torch.ones_like(bias), shift=bias)
+
+
+def layers_of(model: Network) -> list[Layer]:
     """The layers of a classifier in order of execution; every layer is named as its output.
 
     Raises UnsupportedError for a backbone without classifier and for clipped activations.
@@ -99,29 +107,21 @@ def layers_of(model: EtinyNet) -> list[Layer]:
         raise UnsupportedError(f"{model.config.name}: a network without classifier gives no scores")
     if model.config.activation_clip is not None:
         raise UnsupportedError(f"{model.config.name}: activation_clip has no integer form yet")
-    layers = [_convolution(model.stem, "stem", INPUT, None)]
-    layers.append(Layer("max_pool", "pool", "stem", kernel=2, stride=2))
-    source = "pool"
-    for index, block in enumerate(model.blocks):
-        names = [f"b{index}.{part}" for part in ("dw1", "pw", "dw2")]
-        first = source if block.first_shortcut else None
-        second = names[1] if block.second_shortcut else None
-        layers.append(_convolution(block.dw1, names[0], source, None))
-        layers.append(_convolution(block.pw, names[1], names[0], first))
-        layers.append(_convolution(block.dw2, names[2], names[1], second))
-        source = names[2]
-    layers.append(Layer("global_avg_pool", "features", source))
-    classifier = model.classifier
-    layers.append(
-        Layer(
-            "dense",
-            SCORES,
-            "features",
-            weight=classifier.weight.detach(),
-            gain=torch.ones_like(classifier.bias.detach()),
-            shift=classifier.bias.detach(),
-        )
-    )
+    layers: list[Layer] = []
+    for shape in shapes.layers(model.config):
+        name, source = _short(shape.name), _short(shape.source)
+        if shape.is_unit:
+            unit = model.get_submodule(shape.name)
+            assert isinstance(unit, ConvUnit)
+            layer = _convolution(unit, shape.kind, name, source)
+        elif shape.kind == "dense":
+            layer = _dense(model.classifier, source)
+        elif shape.kind == "max_pool":
+            layer = Layer(shape.kind, name, source, kernel=shape.kernel, stride=shape.stride)
+        else:
+            layer = Layer(shape.kind, name, source)
+        residual = None if shape.residual is None else _short(shape.residual)
+        layers.append(replace(layer, residual=residual))
     return layers
 
 
@@ -129,6 +129,11 @@ def run_layer(layer: Layer, x: Tensor, residual: Tensor | None) -> Tensor:
     """One layer on a batch (N, C, H, W); dense works on (N, C, 1, 1)."""
     if layer.kind == "max_pool":
         return functional.max_pool2d(x, layer.kernel, layer.stride)
+    if layer.kind == "avg_pool":
+        return functional.avg_pool2d(x, layer.kernel, layer.stride, layer.padding)
+    if layer.kind == "add":
+        assert residual is not None
+        return x + residual
     if layer.kind == "global_avg_pool":
         return x.mean(dim=(2, 3), keepdim=True)
     assert layer.weight is not None
@@ -142,6 +147,8 @@ def run_layer(layer: Layer, x: Tensor, residual: Tensor | None) -> Tensor:
     # gain * y + shift in one pass over the memory
     zero, one = torch.zeros_like(layer.gain), torch.ones_like(layer.gain)
     y = functional.batch_norm(y, zero, one, layer.gain, layer.shift, False, 0.0, 0.0)
+    if layer.ceiling is not None:
+        y = y.clamp(0, layer.ceiling)
     return y if residual is None else y + residual
 
 

@@ -22,6 +22,7 @@ __all__ = ["lower"]
 
 # More fractional bits would add nothing to the result, and the offsets would outgrow int16.
 _MOST_SHIFT = 6
+_LEAST_SHIFT = -16
 
 
 def _array(values: Tensor) -> NDArray[np.float64]:
@@ -55,6 +56,11 @@ def _to_short(values: NDArray[np.float64], where: str, field: str) -> NDArray[np
     return nearest_short(values).astype(np.int32)
 
 
+def _ones(layer: Layer, count: int) -> int:
+    """The accumulator of a layer without weights where all its inputs are 1."""
+    return 1 << 16 if layer.kind == "add" else count
+
+
 class _Rule:
     """One requantization in real numbers of output steps.
 
@@ -71,8 +77,8 @@ class _Rule:
         self.multiplier = gain * _array(step) / (count * scale)
         self.offset = shift / scale + target.zero_point
         self.added: NDArray[Any] = np.zeros(channels)
-        if layer.kind == "global_avg_pool":
-            self.added = self.added - count * source.zero_point
+        if layer.weight is None:
+            self.added = self.added - _ones(layer, count) * source.zero_point
         self.ratio: NDArray[np.float64] | None = None
         self.shortcut_zero = 0
 
@@ -90,12 +96,15 @@ class _Rule:
     def at(self, shift: int, name: str, relu: bool) -> integer.Requantization:
         """Integers for `shift` fractional bits; the half of the final rounding is in the offset.
 
+        Below 0 there are none, and the accumulator is multiplied instead.
+
         The offset is that of the rounded factors, so that their rounding moves no zero point.
         The product is already rounded to a fractional unit: half of one less makes both unbiased.
         """
-        unit, residual_unit = 2.0 ** (32 + shift), 2.0 ** (16 + shift)
+        fraction = max(shift, 0)
+        unit, residual_unit = 2.0 ** (32 + shift), 2.0 ** (16 + fraction)
         multiplier = _to_short(self.multiplier * unit, name, "multiplier")
-        residual, ratio, half = None, None, 0.5 - 2.0 ** (-shift - 1)
+        residual, ratio, half = None, None, 0.5 - 2.0 ** (-fraction - 1)
         if self.ratio is not None:
             residual = _to_short(self.ratio * residual_unit, name, "residual multiplier")
             ratio = residual / residual_unit
@@ -103,21 +112,24 @@ class _Rule:
         offset = self.constant(multiplier / unit, ratio) + half
         return integer.Requantization(
             multiplier=multiplier,
-            offset=_to_int32(offset * 2.0**shift, name, "offset"),
+            offset=_to_int32(offset * 2.0**fraction, name, "offset"),
             shift=shift,
             relu=relu,
             residual_multiplier=residual,
         )
 
 
-def _fitting_shift(rule: _Rule, spread: float) -> int:
+def _fitting_shift(rule: _Rule, spread: float, least: int) -> int:
     """Most fractional bits for which every constant and every sum stays well inside int32."""
     constant = np.abs(rule.constant(rule.multiplier, rule.ratio)).max()
-    limits = [np.abs(rule.multiplier).max() * 2.0**33, (constant + spread) * 2.0]
+    factor = np.abs(rule.multiplier).max() * 2.0**33
+    limits = [(constant + spread) * 2.0]
     if rule.ratio is not None:
         limits.append(float(np.abs(rule.ratio).max()) * 2.0**17)
     shift = _MOST_SHIFT
-    while shift > 0 and max(limits) * 2.0**shift >= 2.0**32 * 0.999:
+    while shift > least and (
+        max(factor * 2.0**shift, max(limits) * 2.0 ** max(shift, 0)) >= 2.0**32 * 0.999
+    ):
         shift -= 1
     return shift
 
@@ -162,7 +174,12 @@ def _op(
             rule.added = rule.added + bias
         if not layer.relu or not bias.any():
             bias = None
-    shift = _fitting_shift(rule, _spread(rule, array, source, bias))
+    spread = _spread(layer, rule, array, source, bias)
+    if layer.residual is not None and rule.ratio is not None:
+        bits_of_shortcut = activations[layer.residual].bits
+        spread += float(np.abs(rule.ratio).max()) * 2.0 ** (bits_of_shortcut - 1)
+    # what ends at a ceiling may have a step finer than two units of its accumulator
+    shift = _fitting_shift(rule, spread, 0 if layer.ceiling is None else _LEAST_SHIFT)
     return integer.Op(
         **common,
         weight=array,
@@ -172,8 +189,17 @@ def _op(
     )
 
 
-def _spread(rule: _Rule, weight: NDArray[np.int8] | None, source: Activation, bias: Any) -> float:
+def _spread(
+    layer: Layer,
+    rule: _Rule,
+    weight: NDArray[np.int8] | None,
+    source: Activation,
+    bias: Any,
+) -> float:
     """Largest magnitude of multiplier * accumulator over all inputs, in output units."""
+    if layer.kind in ("add", "avg_pool"):
+        most = _ones(layer, layer.kernel**2) * 2.0 ** (source.bits - 1)
+        return float(np.abs(rule.multiplier).max() * most)
     if weight is None:
         return 2.0**15
     sums = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).sum(1) * 2.0 ** (
@@ -206,7 +232,9 @@ def lower(
         shapes[layer.name] = output_shape(
             layer.kind, source, channels, layer.kernel, layer.stride, layer.padding
         )
-        count = source[0] * source[1] if layer.kind == "global_avg_pool" else 1
+        count = {"global_avg_pool": source[0] * source[1], "avg_pool": layer.kernel**2}.get(
+            layer.kind, 1
+        )
         ops.append(_op(layer, weights.get(layer.name), activations, count))
     for tensor, shape in shapes.items():
         activation = activations[tensor]

@@ -14,8 +14,8 @@ from etinynet.artefact import provenance, sha256
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset
 from etinynet.errors import ConfigError
-from etinynet.model.config import EtinyNetConfig
-from etinynet.model.etinynet import EtinyNet
+from etinynet.model.config import NetworkConfig
+from etinynet.model.networks import Network, build
 from etinynet.model.weights import save_weights
 from etinynet.train.loop import Epoch, Progress, fit, label_loss
 from etinynet.train.pictures import TrainingData, load_training_data
@@ -43,7 +43,7 @@ class Trained:
 
 def train_classifier(
     dataset: Dataset,
-    config: EtinyNetConfig,
+    config: NetworkConfig,
     recipe: Recipe,
     folder: Path,
     *,
@@ -92,7 +92,7 @@ def train_classifier(
     return Trained(folder / WEIGHTS, folder / BEST, tuple(history), len(data.held_out))
 
 
-def _identity(config: EtinyNetConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _identity(config: NetworkConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
     """What a resumed run must share: readable fields first, then a hash of the whole network."""
     text = json.dumps(config.to_json(), sort_keys=True)
     return {
@@ -103,11 +103,11 @@ def _identity(config: EtinyNetConfig, class_names: tuple[str, ...]) -> dict[str,
     }
 
 
-def _seeded(config: EtinyNetConfig, seed: int) -> EtinyNet:
+def _seeded(config: NetworkConfig, seed: int) -> Network:
     """The untrained network; the caller's own random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return EtinyNet(config)
+        return build(config)
 
 
 def _origin(command: str, recipe: Recipe, data: TrainingData, row: Epoch) -> dict[str, Any]:

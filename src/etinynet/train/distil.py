@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from etinynet.artefact import provenance, sha256
-from etinynet.model.config import EtinyNetConfig
+from etinynet.model.config import NetworkConfig
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.narrow import narrowed
 from etinynet.model.weights import LoadedModel, save_weights
@@ -67,7 +67,7 @@ def student_recipe(epochs: int, seed: int) -> Recipe:
 
 def train_student(
     teacher: LoadedModel,
-    config: EtinyNetConfig,
+    config: NetworkConfig,
     data: TrainingData,
     recipe: Recipe,
     folder: Path,

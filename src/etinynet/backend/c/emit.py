@@ -14,6 +14,7 @@ from etinynet.backend.c.constants import Array, OpConstants, constants_of
 from etinynet.backend.c.drawing import memory_svg
 from etinynet.backend.c.fit import check_fit
 from etinynet.backend.c.layout import Layout
+from etinynet.backend.c.pack import is_3x3
 from etinynet.backend.c.plan import Plan, make_plan
 from etinynet.backend.c.report import report_bytes
 from etinynet.backend.c.rows import STRIP_PIXELS
@@ -73,7 +74,8 @@ def _rule(op: Op, bits: int, values: OpConstants, shift: str) -> str:
     if rule is None:
         return ""
     flags = rule.relu, values.per_tensor, values.narrow_offset, values.narrow_bias
-    return f"{{{shift or rule.shift}, {bits}, " + ", ".join(str(int(flag)) for flag in flags) + "}"
+    numbers = shift or max(rule.shift, 0), bits, *map(int, flags), max(-rule.shift, 0)
+    return "{" + ", ".join(map(str, numbers)) + "}"
 
 
 def _row_stride(graph: Graph, plan: Plan, index: int) -> int:
@@ -95,7 +97,9 @@ def _form(graph: Graph, plan: Plan, index: int) -> dict[str, object]:
     if index in plan.choice.strips.values():
         return strip | {"form": "before"}
     form = "whole"
-    if plan.choice.tight and op.kind == "depthwise":
+    if op.kind == "depthwise" and not is_3x3(op):
+        form = "any"
+    elif plan.choice.tight and op.kind == "depthwise":
         form = "tight"
     elif plan.choice.gathers(graph, index):
         form = "gather"
@@ -117,6 +121,7 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
         out=_view(out, "call->out"),
         residual="" if shortcut is None else _view(shortcut, "call->residual"),
         rule=_rule(op, result.bits, values, shift),
+        input=_view(layout, f"(int8_t *)call->in[0] + {layout.pad * layout.element_bytes}"),
         line_stride=layout.line_stride,
         in_row_stride=_row_stride(graph, plan, index),
         height_in=source.shape[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from etinynet.backend.c.pack import is_3x3
 from etinynet.backend.c.place import ALIGNMENT
 from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
@@ -12,7 +13,6 @@ from etinynet.graph.ir import Graph, Op, Tensor
 __all__ = ["Layout", "layouts"]
 
 _WIDE_KINDS = ("pointwise", "dense")
-_POOLS = ("max_pool", "global_avg_pool")
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,28 @@ def _round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
+def _fill(tensor: Tensor) -> int:
+    """What a pad holds; int16 rows have none."""
+    return tensor.zero_point if tensor.bits <= 8 else 0
+
+
 def _hwc(tensor: Tensor, element_bytes: int) -> Layout:
     _, width, channels = tensor.shape
     row = _round_up(width * channels * element_bytes, ALIGNMENT)
-    return Layout("hwc", element_bytes, channels, 1, 0, row, tensor.zero_point)
+    return Layout("hwc", element_bytes, channels, 1, 0, row, _fill(tensor))
 
 
 def _hcw(tensor: Tensor, pad: int) -> Layout:
     _, width, channels = tensor.shape
     line = _round_up(width + pad, 4)
     row = _round_up(channels * line + 4 * pad, ALIGNMENT)
-    return Layout("hcw", 1, 1, line, pad, row, tensor.zero_point)
+    return Layout("hcw", 1, 1, line, pad, row, _fill(tensor))
 
 
 def _tight(tensor: Tensor, element_bytes: int) -> Layout:
     _, width, channels = tensor.shape
     row = _round_up(width * channels * element_bytes, ALIGNMENT)
-    return Layout("hcw", element_bytes, 1, width, 0, row, tensor.zero_point)
+    return Layout("hcw", element_bytes, 1, width, 0, row, _fill(tensor))
 
 
 def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
@@ -71,22 +76,19 @@ def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
             f"operator {op.name!r}: {op.kind} reads {tensor.name!r} of {tensor.bits} bits, "
             "the C backend reads at most 8 there"
         )
-    if op.kind == "depthwise":
-        allowed = op.kernel == 3 and op.padding == 1 and op.stride in (1, 2)
-        if not allowed:
-            seen = f"kernel {op.kernel}, stride {op.stride}, padding {op.padding}"
-            raise UnsupportedError(
-                f"operator {op.name!r}: depthwise has {seen}, "
-                "the C backend does kernel 3, stride 1 or 2, padding 1"
-            )
+    if op.kind == "conv2d":
+        return _hwc(tensor, 1)
+    if op.kind == "depthwise" and is_3x3(op):
         return _tight(tensor, 1) if tight else _hcw(tensor, op.padding)
-    return _hcw(tensor, 0) if op.kind in _POOLS else _hwc(tensor, 1)
+    return _hcw(tensor, 0)
 
 
 def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) -> Layout:
     """Layout of tensor `name`; `made` holds those of all tensors made after it."""
     tensor = graph.tensors[name]
-    numbered = [(index, op) for index, op in enumerate(graph.ops) if op.input == name]
+    numbered = [
+        (index, op) for index, op in enumerate(graph.ops) if op.input == name and op.kind != "add"
+    ]
     readers = [op for _, op in numbered]
     wanted = [
         _wanted(op, tensor, choice.tight, choice.gathers(graph, index)) for index, op in numbered
@@ -96,8 +98,13 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) ->
         wanted.append(replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2]))
     if name == graph.input:
         wanted.append(_hwc(tensor, 1))
-    if not wanted:
-        wanted = [made[op.output] for op in graph.ops if op.residual == name][:1]
+    if not wanted and tensor.bits > 8:
+        wanted = [_hwc(tensor, 2)]
+    if not wanted:  # summands lie as their sum
+        sums = [op.output for op in graph.ops if name in (op.input, op.residual)]
+        like = made[sums[0]]
+        row_bytes = _round_up(like.row_bytes, ALIGNMENT)
+        wanted = [replace(like, fill=_fill(tensor), row_bytes=row_bytes)]
     if any(other != wanted[0] for other in wanted):
         names = ", ".join(f"{op.kind} {op.name!r}" for op in readers)
         role = " of the graph's input" if name == graph.input else ""
@@ -108,23 +115,13 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) ->
     return wanted[0]
 
 
-def _check_shortcuts(graph: Graph, found: dict[str, Layout]) -> None:
-    for op in graph.ops:
-        if op.residual is not None and found[op.residual].element_bytes != 1:
-            raise UnsupportedError(
-                f"operator {op.name!r}: its shortcut {op.residual!r} lies in memory as int16 for "
-                "its other readers, the C backend adds int8 shortcuts"
-            )
-
-
 def layouts(graph: Graph, choice: Choice) -> dict[str, Layout]:
     """Layout of every tensor by name.
 
-    Raises UnsupportedError naming tensor or operator where readers disagree or a kernel is missing.
+    Raises UnsupportedError naming tensor or operator where readers disagree or want other bits.
     """
     found: dict[str, Layout] = {}
     for op in reversed(graph.ops):
         found[op.output] = _choose(graph, op.output, found, choice)
     found[graph.input] = _choose(graph, graph.input, found, choice)
-    _check_shortcuts(graph, found)
     return found

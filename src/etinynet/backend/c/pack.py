@@ -9,6 +9,7 @@ from etinynet.graph.ir import Graph, Op
 
 __all__ = [
     "gather_bytes",
+    "is_3x3",
     "pack_weight",
     "scratch_bytes",
     "tight_bytes",
@@ -52,6 +53,21 @@ def _pack_matrix(weight: NDArray[np.int8], bits: int) -> NDArray[np.uint32]:
     return words.view("<u4").astype(np.uint32).reshape(-1)
 
 
+def is_3x3(op: Op) -> bool:
+    """Whether a depthwise `op` has the kernel made for it: 3x3, padding 1, stride 1 or 2."""
+    return (op.kernel, op.padding) == (3, 1) and op.stride in (1, 2)
+
+
+def _pack_taps(weight: NDArray[np.int8], bits: int) -> NDArray[np.int8] | NDArray[np.uint8]:
+    """(channels, kernel, kernel) in order of rows, for etn_depthwise_any."""
+    taps = weight.reshape(len(weight), -1)
+    if bits > 4:
+        return taps.reshape(-1)
+    nibbles = np.zeros((len(taps), _round_up(taps.shape[1], 2)), np.uint8)
+    nibbles[:, : taps.shape[1]] = taps + 8
+    return (nibbles[:, 0::2] | nibbles[:, 1::2] << 4).reshape(-1)
+
+
 def _pack_depthwise(weight: NDArray[np.int8], bits: int) -> NDArray[np.int8] | NDArray[np.uint8]:
     channels = len(weight)
     taps = weight.reshape(channels, 9)
@@ -74,7 +90,8 @@ def pack_weight(op: Op) -> PackedWeight:
     """
     weight = _weight(op)
     if op.kind == "depthwise":
-        return _pack_depthwise(weight, op.weight_bits)
+        pack = _pack_depthwise if is_3x3(op) else _pack_taps
+        return pack(weight, op.weight_bits)
     return _pack_matrix(weight.reshape(len(weight), -1), op.weight_bits)
 
 

@@ -107,10 +107,10 @@ def _spared(graph: Graph, plan: Plan, index: int, row: int) -> list[tuple[str, i
     if not plan.choice.tight:
         return []
     top = row * source.stride - source.padding
-    if op.kind == "depthwise":
+    if op.kind == "depthwise" and (op.kernel, op.padding) == (3, 1) and op.stride <= 2:
         own = row if op.residual == op.input else -1
         return [(op.input, other) for other in range(top, top + op.kernel) if other != own]
-    if op.kind != "pointwise":
+    if op.kind not in ("pointwise", "add"):
         return []
     found = []
     if source is not op and source.stride == 1:
@@ -121,8 +121,10 @@ def _spared(graph: Graph, plan: Plan, index: int, row: int) -> list[tuple[str, i
 
 
 def _in_place(plan: Plan, one: str, other: str) -> bool:
-    """Whether the lines of both tensors have equal bytes, so that line lies on line."""
+    """Whether lines, or pixels, of both tensors have equal bytes, so that each lies on its like."""
     a, b = plan.layouts[one], plan.layouts[other]
+    if a.order == b.order == "hwc":
+        return (a.element_bytes, a.pixel_stride) == (b.element_bytes, b.pixel_stride)
     lines = a.channel_stride * a.element_bytes, b.channel_stride * b.element_bytes
     return a.order == b.order == "hcw" and a.pad == b.pad == 0 and lines[0] == lines[1]
 

@@ -7,11 +7,11 @@ meet, unless it gathers its input first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 
 from etinynet.backend.c.layout import Layout
-from etinynet.backend.c.pack import gather_bytes, scratch_bytes, tight_bytes
+from etinynet.backend.c.pack import gather_bytes, is_3x3, scratch_bytes, tight_bytes
 from etinynet.backend.c.place import ALIGNMENT, Box
 from etinynet.backend.c.schedule import Choice, Event, Step, window
 from etinynet.graph.ir import Graph
@@ -53,7 +53,7 @@ def scratch_of(graph: Graph, steps: tuple[Step, ...], choice: Choice, index: int
         return Scratch(size, own, before)
     if choice.gathers(graph, index):
         return Scratch(own + gather_bytes(op, graph, step.rows))
-    if choice.tight and op.kind == "depthwise" and step.rows > 0:
+    if choice.tight and op.kind == "depthwise" and is_3x3(op) and step.rows > 0:
         return Scratch(own + tight_bytes(op, graph, width))
     return Scratch(own)
 
@@ -123,7 +123,9 @@ class _Lives:
 
 
 def _same_place(one: Layout, other: Layout) -> bool:
-    """Whether a line of a channel has the same bytes of a row in both layouts."""
+    """Whether a line of a channel, or a pixel, has the same bytes of a row in both layouts."""
+    if one.order == other.order == "hwc":
+        return replace(one, fill=0) == replace(other, fill=0)
     return (
         one.order == other.order == "hcw"
         and one.pad == other.pad == 0
@@ -137,17 +139,18 @@ def _replaceable(graph: Graph, step: Step, event: Event) -> Iterator[_Row]:
 
     A depthwise kernel copies the lines of a channel before it writes that channel; but it may make
     outputs twice, so that its shortcut must stay. In strips only the row above is kept in part.
-    A pointwise kernel reads each value of its shortcut just before it writes there.
+    pointwise and add read each value of their shortcut just before they write there.
     """
-    kind = graph.ops[step.index].kind
-    if kind == "depthwise" or step.before >= 0:
+    op = graph.ops[step.index]
+    if (op.kind == "depthwise" and is_3x3(op)) or step.before >= 0:
         top = event.row * step.stride - step.padding
         rows = range(top, top + (1 if step.before >= 0 else step.kernel))
         for row in rows:
             shortcut = step.residual == step.input and row == event.row
             if 0 <= row < step.in_height and not shortcut:
                 yield step.input, row
-    if kind == "pointwise" and step.residual is not None and step.residual != step.input:
+    in_place = op.kind in ("pointwise", "add")
+    if in_place and step.residual is not None and step.residual != step.input:
         yield step.residual, event.row
 
 

@@ -26,8 +26,12 @@ class Choice:
     strips: dict[int, int] = field(default_factory=dict)
 
     def gathers(self, graph: Graph, index: int) -> bool:
-        """Whether operator `index` copies its input rows before it writes."""
-        return self.tight and index in self.barriers and graph.ops[index].kind == "pointwise"
+        """Whether operator `index` copies its input rows, which it alone takes as input, before it
+        writes."""
+        op = graph.ops[index]
+        if not self.tight or index not in self.barriers or op.kind != "pointwise":
+            return False
+        return sum(other.input == op.input for other in graph.ops) == 1
 
 
 @dataclass(frozen=True)

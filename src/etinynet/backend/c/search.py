@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from etinynet.backend.c.layout import Layout, layouts
-from etinynet.backend.c.pack import tight_span
+from etinynet.backend.c.pack import is_3x3, tight_span
 from etinynet.backend.c.place import peak_bytes, place
 from etinynet.backend.c.rows import STRIP_PIXELS, Rows, rows_of
 from etinynet.backend.c.schedule import Choice, Event, Step, make_steps, simulate
@@ -50,10 +50,10 @@ def _strips(graph: Graph) -> dict[int, int]:
     maker = {op.output: index for index, op in enumerate(graph.ops)}
     for index, op in enumerate(graph.ops):
         before = maker.get(op.input, -1)
-        if op.kind != "pointwise" or before < 0 or graph.ops[before].kind != "depthwise":
+        first = graph.ops[before]
+        if op.kind != "pointwise" or before < 0 or first.kind != "depthwise" or not is_3x3(first):
             continue
         readers = [other for other in graph.ops if op.input in (other.input, other.residual)]
-        first = graph.ops[before]
         narrow = graph.tensors[op.output].shape[1] <= STRIP_PIXELS
         narrow |= graph.tensors[first.input].shape[1] < tight_span(first, graph, STRIP_PIXELS)
         if not narrow and len(readers) == 1 and first.residual is None:

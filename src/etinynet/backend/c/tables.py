@@ -47,7 +47,7 @@ def _operators(
                 "multiplier": values.multiplier,
                 "offset": values.offset,
                 "residual_multiplier": values.residual_multiplier,
-                "shift": 0 if op.requantization is None else op.requantization.shift,
+                "shift": 0 if op.requantization is None else max(op.requantization.shift, 0),
                 "scratch": _place(plan.scratch, step.index),
                 "pad": _place(plan.pads, step.index),
                 "input": numbers[step.input],

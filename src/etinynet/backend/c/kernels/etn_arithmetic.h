@@ -1,6 +1,7 @@
 /* The integer arithmetic of every kernel: requantization, exactly as docs/arithmetic.md says.
  *
  *     a = relu ? max(accumulator, 0) : accumulator         the accumulator includes the bias
+ *     a = a * 2^left                                       LSL on Arm, where left is not 0
  *     t = offset + floor((a * multiplier + 2^31) / 2^32)   SMMLAR on Arm
  *     t = t + floor(shortcut * residual_multiplier / 2^16) SMLAWB on Arm, if there is a shortcut
  *     y = saturate(floor(t / 2^shift), bits)               SSAT on Arm
@@ -53,18 +54,24 @@ ETN_INLINE int32_t etn_saturate(int32_t value, int32_t shift, int32_t bits)
 #endif
 }
 
+/* ReLU, and the factor of a shift below 0. */
+ETN_INLINE int32_t etn_prepare(int32_t accumulator, etn_rule rule)
+{
+    return (rule.relu ? etn_relu(accumulator) : accumulator) * ((int32_t)1 << rule.left);
+}
+
 ETN_INLINE int32_t etn_requantize(
     int32_t accumulator, int32_t multiplier, int32_t offset, etn_rule rule)
 {
-    const int32_t a = rule.relu ? etn_relu(accumulator) : accumulator;
+    const int32_t a = etn_prepare(accumulator, rule);
     return etn_saturate(etn_multiply_add_high(a, multiplier, offset), rule.shift, rule.bits);
 }
 
-/* The same with a value of the shortcut, int8. */
+/* The same with a value of the shortcut. */
 ETN_INLINE int32_t etn_requantize_residual(
     int32_t accumulator, const etn_channel *channel, etn_rule rule, int32_t shortcut)
 {
-    const int32_t a = rule.relu ? etn_relu(accumulator) : accumulator;
+    const int32_t a = etn_prepare(accumulator, rule);
     const int32_t t = etn_multiply_add_high(a, channel->multiplier, channel->offset);
     return etn_saturate(
         etn_multiply_add_wide(shortcut, channel->residual_multiplier, t), rule.shift, rule.bits);
@@ -74,10 +81,10 @@ ETN_INLINE int32_t etn_requantize_residual(
  * result at `address`, int16_t if `wide`. */
 ETN_INLINE void etn_finish(
     int32_t accumulator, const etn_channel *channel, etn_rule rule, void *address, int32_t wide,
-    const etn_view *residual, const int8_t *shortcut)
+    const etn_view *residual, const void *shortcut)
 {
     const int32_t value = residual != NULL
-        ? etn_requantize_residual(accumulator, channel, rule, *shortcut)
+        ? etn_requantize_residual(accumulator, channel, rule, etn_load(shortcut, residual->wide))
         : etn_requantize(accumulator, channel->multiplier, channel->offset, rule);
     etn_store(address, wide, value);
 }
@@ -87,8 +94,7 @@ ETN_INLINE void etn_finish_element(
     int32_t accumulator, const etn_channel *channel, etn_rule rule, const etn_view *out,
     const etn_view *residual, int32_t row, int32_t pixel, int32_t c)
 {
-    const int8_t *shortcut =
-        residual != NULL ? (const int8_t *)etn_address(residual, row, pixel, c) : NULL;
+    const void *shortcut = residual != NULL ? etn_address(residual, row, pixel, c) : NULL;
     etn_finish(accumulator, channel, rule, etn_address(out, row, pixel, c), out->wide, residual,
                shortcut);
 }

@@ -1,7 +1,7 @@
 /* conv2d: dense convolution, one output row; int8 HWC rows in.
  *
  * `rows` are kernel pointers to input rows of width_in * in_channels values (a row above or below
- * the picture is one full of zero_point). `residual` is a view like `out`, int8, or NULL.
+ * the picture is one full of zero_point). `residual` is a view of `out`'s shape, or NULL.
  * `constants->weight`: matrix of etn_weights.h, depth kernel * kernel * in_channels in the order
  * (row, column, channel). `scratch`: 4-byte aligned, ETN_CONV2D_SCRATCH bytes.
  */

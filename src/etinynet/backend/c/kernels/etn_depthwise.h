@@ -1,10 +1,11 @@
-/* depthwise: 3x3 convolution of each channel, padding 1, stride 1 or 2, one output row.
+/* depthwise: convolution of each channel, one output row. etn_depthwise and etn_depthwise_tight do
+ * kernel 3, padding 1, stride 1 or 2; etn_depthwise_any does every window, slower.
  *
  * `rows` are three input rows of int8 lines. etn_depthwise wants them padded: channel c at
  * rows[r] + c * line_stride, position 0 the left pad (the value of column x is at x + 1). Read are
  * positions 0 .. stride * width_out + 2 at most, which reaches into the 4 spare bytes that the
  * layout has after the last line. etn_depthwise_tight wants lines of width_in bytes without pads.
- * `residual` is a view of int8 values of the same shape as `out`, or NULL.
+ * `residual` is a view of the same shape as `out`, or NULL.
  * `constants->weight`: depthwise bytes of etn_weights.h.
  */
 #ifndef ETN_DEPTHWISE_H
@@ -67,6 +68,54 @@ ETN_INLINE void etn_depthwise(
                                  rows[2] + c * line_stride};
         etn_depthwise_line(
             line, &taps, &channel, rule, out, residual, width_out, stride, c);
+    }
+}
+
+/* `sum` and the products of `kernel` taps with the values from column `first` of a line of `width`,
+ * or with zero points. */
+ETN_INLINE int32_t etn_window_product(
+    int32_t sum, const int8_t *taps, const int8_t *line, int32_t width, int32_t first,
+    int32_t kernel, int32_t zero_point)
+{
+    if (line != NULL && first >= 0 && first + kernel <= width) {
+        for (int32_t i = 0; i < kernel; i++) {
+            sum += taps[i] * line[first + i];
+        }
+    } else {
+        for (int32_t i = 0; i < kernel; i++) {
+            const int32_t x = first + i;
+            sum += taps[i] * (line != NULL && x >= 0 && x < width ? line[x] : zero_point);
+        }
+    }
+    return sum;
+}
+
+/* Any kernel up to 7, any stride and padding, on lines without pads, channel c at rows[r] + c * line_stride. A
+ * row above or below the picture is NULL or one full of zero_point, which is also read left and
+ * right of the picture. */
+ETN_INLINE void etn_depthwise_any(
+    const int8_t *const rows[], int32_t line_stride, const etn_view *out, const etn_view *residual,
+    int32_t width_in, int32_t width_out, int32_t channels, int32_t kernel, int32_t stride,
+    int32_t padding, int32_t zero_point, int32_t weight_bits, const etn_constants *constants,
+    etn_rule rule)
+{
+    for (int32_t c = 0; c < channels; c++) {
+        const etn_channel channel = etn_channel_of(constants, rule, c);
+        int8_t taps[49];
+        for (int32_t tap = 0; tap < kernel * kernel; tap++) {
+            taps[tap] = (int8_t)etn_depthwise_any_weight(
+                constants->weight, weight_bits, kernel * kernel, c, tap);
+        }
+        for (int32_t x = 0; x < width_out; x++) {
+            int32_t accumulator = channel.bias;
+            for (int32_t row = 0; row < kernel; row++) {
+                const int8_t *line = rows[row] != NULL ? rows[row] + c * line_stride : NULL;
+                accumulator = etn_window_product(
+                    accumulator, taps + row * kernel, line, width_in, x * stride - padding, kernel,
+                    zero_point);
+            }
+            etn_finish_element(accumulator, &channel, rule, out, residual, 0, x, c);
+        }
     }
 }
 

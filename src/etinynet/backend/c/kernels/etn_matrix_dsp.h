@@ -219,13 +219,14 @@ ETN_INLINE void etn_cursor_next(etn_cursor *cursor, const etn_pair *pair, int32_
     const int32_t unit = out->wide ? 2 : 1;
     cursor->out += unit * out->pixel_stride;
     if (residual != NULL) {
-        cursor->shortcut += residual->pixel_stride;
+        cursor->shortcut += (residual->wide ? 2 : 1) * residual->pixel_stride;
     }
     if (rows > 1 && --cursor->left == 0) {
         cursor->left = pair->width;
         cursor->out += unit * (out->row_stride - pair->width * out->pixel_stride);
         if (residual != NULL) {
-            cursor->shortcut += residual->row_stride - pair->width * residual->pixel_stride;
+            cursor->shortcut += (residual->wide ? 2 : 1) *
+                                (residual->row_stride - pair->width * residual->pixel_stride);
         }
     }
 }
@@ -240,7 +241,9 @@ ETN_INLINE void etn_pair_finish(
     etn_finish(a, &pair->a, pair->rule, cursor->out, out->wide, residual, cursor->shortcut);
     if (pair->both) {
         etn_finish(b, &pair->b, pair->rule, cursor->out + next, out->wide, residual,
-                   residual != NULL ? cursor->shortcut + residual->channel_stride : NULL);
+                   residual != NULL
+                       ? cursor->shortcut + (residual->wide ? 2 : 1) * residual->channel_stride
+                       : NULL);
     }
     etn_cursor_next(cursor, pair, rows);
 }

@@ -1,8 +1,8 @@
 /* pointwise: 1x1 convolution, int16 HWC rows in.
  *
  * `in` holds n_rows rows of width pixels of in_channels int16 values, rows in_row_stride elements
- * apart (2-byte aligned is enough). `residual` is a view of int8 values of the same shape as `out`,
- * or NULL. `constants->weight`: matrix of etn_weights.h, depth in_channels.
+ * apart (2-byte aligned is enough). `residual` is a view of the same shape as `out`, or NULL.
+ * `constants->weight`: matrix of etn_weights.h, depth in_channels.
  * `scratch`: 4-byte aligned, ETN_POINTWISE_SCRATCH bytes.
  *
  * etn_pointwise_gather brings rows of int16 lines (HCW, width values a channel, no pads) into that

@@ -40,7 +40,8 @@ typedef struct {
     int32_t shift;
 } etn_constants;
 
-/* From accumulator to output value; see etn_arithmetic.h. shift 0..24, bits 2..16. */
+/* From accumulator to output value; see etn_arithmetic.h. shift 0..24, bits 2..16; `left` 0..16 is
+ * what a shift below 0 shifts the accumulator to the left, `shift` is then 0. */
 typedef struct {
     int32_t shift;
     int32_t bits;
@@ -48,14 +49,15 @@ typedef struct {
     int32_t per_tensor;
     int32_t narrow_offset;
     int32_t narrow_bias;
+    int32_t left;
 } etn_rule;
 
 /* Rows of a tensor: element (row, pixel, channel) is
  * data[row * row_stride + pixel * pixel_stride + channel * channel_stride],
  * strides in elements of int16_t if `wide`, else of int8_t. `data` is element (0, 0, 0) of the
- * call: past the pad of a padded line. Residuals are views with wide = 0, or NULL for none.
+ * call: past the pad of a padded line. A residual is a view of the output's shape, or NULL.
  * What a kernel writes must not overlap what it reads, the residual included, but where its header
- * allows it; pointwise and conv2d may write each value over that of the residual. */
+ * allows it; pointwise, conv2d and add may write each value over that of the residual. */
 typedef struct {
     void *data;
     int32_t row_stride;
@@ -88,6 +90,12 @@ ETN_INLINE void etn_store(void *address, int32_t wide, int32_t value)
     } else {
         *(int8_t *)address = (int8_t)value;
     }
+}
+
+/* The value at `address`: int16_t if `wide`, else int8_t. */
+ETN_INLINE int32_t etn_load(const void *address, int32_t wide)
+{
+    return wide ? *(const int16_t *)address : *(const int8_t *)address;
 }
 
 /* The constants of one output channel. */

@@ -12,7 +12,8 @@
  *
  * Depthwise 3x3: 8 bits, 9 bytes for each channel in order of rows, and 1 to 4 bytes at the end
  * of the array that may be read; 4 bits, 5 bytes for each channel, nibbles low first with
- * weight + 8, tap numbers 0 6 3 1 2 8 5 4 7 and one nibble unused.
+ * weight + 8, tap numbers 0 6 3 1 2 8 5 4 7 and one nibble unused. Depthwise of other windows: the
+ * same in order of rows, a byte or a nibble for each tap, each channel in bytes of its own.
  */
 #ifndef ETN_WEIGHTS_H
 #define ETN_WEIGHTS_H
@@ -53,6 +54,18 @@ ETN_INLINE int32_t etn_depthwise_weight(
         static const uint8_t place[9] = {0, 3, 4, 2, 7, 6, 1, 8, 5};
         const uint8_t byte = ((const uint8_t *)packed)[5 * channel + place[tap] / 2];
         return ((byte >> (4 * (place[tap] % 2))) & 0xF) - 8;
+    }
+}
+
+/* The same of a window of `taps` taps that is not 3x3 with padding 1 and stride 1 or 2. */
+ETN_INLINE int32_t etn_depthwise_any_weight(
+    const void *packed, int32_t weight_bits, int32_t taps, int32_t channel, int32_t tap)
+{
+    if (weight_bits > 4) {
+        return ((const int8_t *)packed)[taps * channel + tap];
+    } else {
+        const uint8_t byte = ((const uint8_t *)packed)[(taps + 1) / 2 * channel + tap / 2];
+        return ((byte >> (4 * (tap % 2))) & 0xF) - 8;
     }
 }
 
