@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_harness import ArmProgram, Case, KernelCall, Place
+from kernel_case import Case, KernelCall, Place
+from kernel_harness import ArmProgram
 
 from etinynet.graph.ir import Op, Requantization
 

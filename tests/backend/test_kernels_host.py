@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_harness import ArmHarness, Case, HostProgram, KernelCall, Place, host_program
+from kernel_case import Case, KernelCall, Place
+from kernel_harness import ArmHarness, HostProgram, host_program
 from numpy.typing import NDArray
 
 from etinynet.graph.ir import Op, Requantization
