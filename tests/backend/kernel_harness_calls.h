@@ -14,7 +14,7 @@
 enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, AVG_POOL, GLOBAL_AVG_POOL, ADD };
 enum { WEIGHT, BIAS, MULTIPLIER, OFFSET, FACTOR, RESIDUAL, OUT, SCRATCH, INPUT, BLOBS = INPUT + 8 };
 
-/* In the order of kernel_harness.NUMBERS; offsets and strides in elements. */
+/* In the order of kernel_case.NUMBERS; offsets and strides in elements. */
 typedef struct {
     int32_t kind, height, width_in, in_channels, width_out, out_channels;
     int32_t kernel, stride, padding, zero_point, weight_bits, row_stride, line_stride;
@@ -61,8 +61,10 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
     const int16_t *wide_in = (const int16_t *)blob[INPUT];
     const etn_view out = {(int8_t *)blob[OUT] + n.out_start * (n.wide ? 2 : 1), n.out_row,
                           n.out_pixel, n.out_channel, n.wide};
-    const etn_view shortcut = {(int8_t *)blob[RESIDUAL] + n.residual_start * (n.residual_wide ? 2 : 1),
-                               n.residual_row, n.residual_pixel, n.residual_channel,
+    int8_t *const added = n.residual_pixel
+                              ? (int8_t *)blob[RESIDUAL] + n.residual_start * (n.residual_wide ? 2 : 1)
+                              : NULL;
+    const etn_view shortcut = {added, n.residual_row, n.residual_pixel, n.residual_channel,
                                n.residual_wide};
     const etn_view in = {(int8_t *)blob[INPUT] + n.in_start * (n.in_wide ? 2 : 1), n.row_stride,
                          n.in_pixel, n.in_channel, n.in_wide};

@@ -14,6 +14,7 @@ from kernel_case import Case, KernelCall, Place
 from kernel_harness import ArmHarness, HostProgram, host_program
 from numpy.typing import NDArray
 
+from etinynet.backend.c.pack import is_3x3
 from etinynet.graph.ir import Op, Requantization
 from etinynet.target.toolchain import host_compiler
 
@@ -165,7 +166,7 @@ def convolutions(draw: st.DrawFn, kind: str) -> Case:
 @st.composite
 def tight_depthwise(draw: st.DrawFn) -> Case:
     """etn_depthwise_tight: rows above or below that are not there, parts, output over a row."""
-    case = draw(convolutions("depthwise"))
+    case = draw(convolutions("depthwise").filter(lambda one: is_3x3(one.op)))
     stride, width_in = case.op.stride, case.x.shape[1]
     width_out = case.expected_shape()[1]
     most = draw(st.integers(1, width_out))
