@@ -66,8 +66,10 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
                               : NULL;
     const etn_view shortcut = {added, n.residual_row, n.residual_pixel, n.residual_channel,
                                n.residual_wide};
-    const etn_view in = {(int8_t *)blob[INPUT] + n.in_start * (n.in_wide ? 2 : 1), n.row_stride,
-                         n.in_pixel, n.in_channel, n.in_wide};
+    int8_t *const first = blob[INPUT] != NULL
+                              ? (int8_t *)blob[INPUT] + n.in_start * (n.in_wide ? 2 : 1)
+                              : NULL;
+    const etn_view in = {first, n.row_stride, n.in_pixel, n.in_channel, n.in_wide};
     const etn_view *residual = n.residual_pixel ? &shortcut : NULL;
     switch (n.kind) {
     case CONV2D:
