@@ -71,7 +71,7 @@ def data() -> TrainingData:
 
 @pytest.fixture
 def how(data: TrainingData, tmp_path: Path) -> Finetuning:
-    recipe = dataclasses.replace(recipe_of(2, 0), batch_size=4, learning_rate=1e-2)
+    recipe = dataclasses.replace(recipe_of(2, 0, True), batch_size=4, learning_rate=1e-2)
     return Finetuning(data, False, recipe, tmp_path / "state", {"weights": "small"})
 
 
@@ -254,12 +254,13 @@ def test_the_loss_is_of_scores_tensors_and_labels(
     assert abs(float(own)) < 1e-6
 
 
-def test_the_last_tensor_of_each_resolution_is_watched(layers: list[Layer]) -> None:
-    strided = [layer.input for layer in layers if layer.stride > 1]
+def test_the_last_tensor_of_each_block_is_watched(layers: list[Layer]) -> None:
+    names = [layer.name for layer in layers]
     found = watched(layers)
-    assert found[-1] == "b3.dw2"
     assert len(found) > 1
-    assert set(found[:-1]) == set(strided) - {"input", "stem", "pool"}
+    for name in found:  # what follows it is of the next block
+        assert names[names.index(name) + 1].startswith(f"b{int(name[1]) + 1}.")
+    assert names[-3].startswith(f"b{len(found)}.")  # the last block's own is not watched
 
 
 def test_without_labels_accuracy_is_agreement(layers: list[Layer], data: TrainingData) -> None:
@@ -267,7 +268,17 @@ def test_without_labels_accuracy_is_agreement(layers: list[Layer], data: Trainin
     assert found.train is data.train
     x = found.held_out.pixels.permute(0, 3, 1, 2).float() - 128
     assert torch.equal(found.held_out.labels, run_layers(layers, x)[SCORES].flatten(1).argmax(1))
-    assert found.held_out.pixels is data.held_out.pixels
+    assert torch.equal(found.held_out.pixels, data.held_out.pixels)
+
+
+def test_of_many_held_out_pictures_some_are_looked_at(
+    layers: list[Layer], data: TrainingData
+) -> None:
+    pixels = data.held_out.pixels
+    many = Pictures(pixels.repeat(150, 1, 1, 1), torch.zeros(150 * len(pixels)).long())
+    found = taught(dataclasses.replace(data, held_out=many), layers).held_out
+    assert torch.equal(found.pixels, many.pixels[::3])
+    assert len(found.labels) == 400
 
 
 def test_labels_are_learnt_where_they_are_known(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_networks import pictures
 from test_prepared import moved, network_of, started
 
-from etinynet.quantize.gradual import pull_at, unevenness
+from etinynet.quantize.gradual import pull_at
 from etinynet.quantize.layers import SCORES, run_layers
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import asq_latent, levels, rescaled
@@ -73,14 +73,23 @@ def test_a_latent_weight_comes_back_into_the_range() -> None:
         assert bool(weight.latent.grad.any())
 
 
-def test_unevenness() -> None:
-    positions = torch.tensor([-2.0, -1.75, -0.5, 0.0, 0.1, 3.9], requires_grad=True)
-    value = unevenness(positions)
-    assert float(value.detach()) == pytest.approx(0 + 0.75 + 1 + 0 + 0.36 + 0.36, abs=1e-5)
-    value.backward()
-    wanted = torch.tensor([4.0, 2.0, 0.0, 4.0, 3.2, -3.2])
-    assert positions.grad is not None
-    torch.testing.assert_close(positions.grad, wanted, rtol=0, atol=1e-4)
+@pytest.mark.parametrize("method", ["best", "asq"])
+def test_a_pull_takes_weights_to_their_levels_and_no_further(method: str) -> None:
+    network = moved(network_of(method)[0])
+    for weight in network.gradual():
+        before = weight.positions().detach().clone()
+        weight.draw(0.02)
+        after = weight.positions().detach().clone()
+        left = (before - before.round()).abs()
+        wanted = (
+            before - torch.minimum(left, 0.02 * (1 - 2 * left)) * (before - before.round()).sign()
+        )
+        torch.testing.assert_close(after, wanted, rtol=0, atol=5e-3 if method == "asq" else 1e-6)
+        for _ in range(300):
+            weight.draw(0.5)
+        between = left > 0.49  # halfway nothing pulls
+        ended = weight.positions().detach().clone()
+        torch.testing.assert_close(ended[~between], before.round()[~between], rtol=0, atol=2e-3)
 
 
 def test_the_pull_grows_to_its_last_and_stays() -> None:
@@ -88,7 +97,7 @@ def test_the_pull_grows_to_its_last_and_stays() -> None:
     ratios = [b / a for a, b in pairwise(pulls[:91])]
     assert ratios == pytest.approx([ratios[0]] * 90)
     assert pulls[90] == pytest.approx(pulls[100]) == pytest.approx(pulls[95])
-    assert pulls[0] < 1 < pulls[45] < pulls[90]
+    assert pulls[0] < pulls[45] < 1 < pulls[90]
 
 
 @given(st.integers(0, 2**31 - 1), st.floats(0.5, 50), st.sampled_from([2, 4, 8]))

@@ -13,6 +13,7 @@ from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, round_and_correct
 from etinynet.quantize.equalize import equalized
+from etinynet.quantize.gradual import SLOW
 from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.methods import METHODS, rounder_of
 from etinynet.quantize.prepared import PreparedNetwork
@@ -100,7 +101,7 @@ def test_it_is_what_it_says_it_is(method: str) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("method", ["best", "asq-paper"])
 def test_gain_and_shift(method: str, order: str) -> None:
-    """exp(gain) times the gain; shift, in deviations, on the bias where there is one."""
+    """exp(SLOW · gain) times the gain; SLOW · shift, in deviations, on the bias if there is one."""
     network, start = network_of(method, order)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -109,8 +110,8 @@ def test_gain_and_shift(method: str, order: str) -> None:
     for new, old in zip(network.quantized()[0], start.layers, strict=True):
         if old.gain is None:
             continue
-        torch.testing.assert_close(new.gain, old.gain * torch.tensor(0.5).exp())
-        change = 0.5 * start.statistics[old.name].deviation
+        torch.testing.assert_close(new.gain, old.gain * torch.tensor(0.5 * SLOW).exp())
+        change = 0.5 * SLOW * start.statistics[old.name].deviation
         if old.bias is None:
             torch.testing.assert_close(new.shift, old.shift + change)
         else:

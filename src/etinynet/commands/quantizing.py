@@ -170,9 +170,11 @@ def _finetuning(
 ) -> Finetuning:
     """The training pictures opened, and how to train on them; shows the progress."""
     from etinynet.quantize.finetune import Finetuning, recipe_of
+    from etinynet.quantize.methods import is_gradual
     from etinynet.train.pictures import load_split, load_unlabelled
 
-    recipe = recipe_of(teaching.epochs, teaching.seed)
+    gradual = is_gradual(config.method, config.per_channel)
+    recipe = recipe_of(teaching.epochs, teaching.seed, gradual)
     dataset, labelled = training_pictures(teaching.folders, teaching.pictures, opened.class_names)
     note(f"{len(dataset.examples)} training pictures, {'with' if labelled else 'without'} labels")
     with shown_training(len(dataset.examples)) as (shown, _):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,17 @@ from etinynet.quantize.activations import (
     fake_quantize,
 )
 from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer
+from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer, run_layers
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight
 
 __all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct"]
 
+# Fewer positions a weight do not tell the directions of the inputs apart.
+_FEW = 8
+# Side of the crops that then are looked at too, relative to the picture's, and in steps of what the
+# network divides by.
+_CROP, _STEP = 5 / 7, 32
 # A fitted gain further than this from the float one rests on noise: the float one stays.
 _LARGEST_CHANGE = 0.3
 
@@ -103,10 +108,16 @@ def round_and_correct(
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = last_reads(layers)
     result = Rounded([], {}, {INPUT: INPUT_ACTIVATION}, rules.statistics)
+
+    def seen_in_crops(name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        for crop in (crop for batch in batches for crop in _crops(batch)):
+            real = run_layers(layers[: len(result.layers)], crop)
+            yield real[name], _quantized(result, crop)[name]
+
     for index, layer in enumerate(layers):
         rounded, weight = layer, None
         if layer.weight is not None:
-            weight = rounder(layer, lambda layer=layer: _moments(layer, states))
+            weight = rounder(layer, lambda layer=layer: _moments(layer, states, seen_in_crops))
             result.weights[layer.name] = weight
             rounded = dataclasses.replace(layer, weight=weight.dequantized())
             rounded = fit_layer(layer, rounded, states)
@@ -122,8 +133,38 @@ def round_and_correct(
     return result
 
 
-def _moments(layer: Layer, states: Sequence[tuple[Values, Values]]) -> InputMoments:
+def _moments(
+    layer: Layer,
+    states: Sequence[tuple[Values, Values]],
+    seen_in_crops: Callable[[str], Iterator[tuple[Tensor, Tensor]]],
+) -> InputMoments:
+    """Those of the inputs of `layer`; where they are few, those of crops too.
+
+    A classifier has one position a picture, and hundreds of weights.
+    """
+    assert layer.weight is not None
     moments = InputMoments()
     for real, quantized in states:
         moments.add(layer, quantized[layer.input], real[layer.input])
+    if moments.count < _FEW * layer.weight[0].numel():
+        for seen, rounded in seen_in_crops(layer.input):
+            moments.add(layer, rounded, seen)
     return moments
+
+
+def _quantized(done: Rounded, x: Tensor) -> Values:
+    """Values of the layers in `done`, each rounded to its activation."""
+    values = {INPUT: x}
+    for layer in done.layers:
+        values[layer.name] = fake_quantize(output_of(layer, values), done.activations[layer.name])
+    return values
+
+
+def _crops(x: Tensor) -> Iterator[Tensor]:
+    """The corners of pictures (N, 3, H, W), and the same mirrored."""
+    height, width = (max(round(_CROP * side / _STEP) * _STEP, _STEP) for side in x.shape[2:])
+    for rows in (slice(None, height), slice(-height, None)):
+        for columns in (slice(None, width), slice(-width, None)):
+            corner = x[:, :, rows, columns]
+            for crop in (corner, corner.flip(3)):
+                yield crop.contiguous(memory_format=torch.channels_last)

@@ -15,21 +15,20 @@ from torch.nn import functional
 from etinynet.errors import ConfigError
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.correct import Rounded
-from etinynet.quantize.gradual import pull_at, unevenness
+from etinynet.quantize.gradual import pull_at
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.distil import first_classes
 from etinynet.train.loop import STATE, Epoch, Loss, Progress, fit
-from etinynet.train.pictures import TrainingData
+from etinynet.train.pictures import Pictures, TrainingData
 from etinynet.train.recipe import Recipe
 
 __all__ = [
     "Finetuned",
     "Finetuning",
     "distillation",
-    "drawn_to_levels",
     "finetune",
     "recipe_of",
     "taught",
@@ -37,7 +36,9 @@ __all__ = [
 ]
 
 # Crops of this side are enough, and quicker: all positions share their weights.
-_SIDE = 160
+_SIDE = 128
+# So many held-out pictures, at most, are looked at after every epoch; they choose nothing.
+_HELD_OUT = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +69,17 @@ class Finetuned:
     record: dict[str, Any]
 
 
-def recipe_of(epochs: int, seed: int) -> Recipe:
+def recipe_of(epochs: int, seed: int, gradual: bool) -> Recipe:
     """The recipe of quantization-aware training: Adam, no decay, crops and mirroring alone.
 
-    Raises ConfigError.
+    `gradual` rounding (gradual.py) takes larger steps, and averages more of them: a weight gives
+    way where its mean gradient does not stand out from its noise. Raises ConfigError.
     """
     return Recipe(
         epochs=epochs,
-        batch_size=24,
-        learning_rate=3e-3,
+        batch_size=16,
+        learning_rate=8e-3 if gradual else 3e-3,
+        momentum=0.97 if gradual else 0.9,
         weight_decay=0.0,
         warmup_epochs=0,
         label_smoothing=0.0,
@@ -90,10 +93,10 @@ def recipe_of(epochs: int, seed: int) -> Recipe:
 
 
 def watched(layers: Sequence[Layer]) -> list[str]:
-    """Tensors that the student has to match: the last of each resolution, but the widest."""
-    names = [x.input for x in layers if x.kind == "global_avg_pool" or x.stride > 1]
-    made = [layer.name for layer in layers if layer.kind not in ("max_pool", "conv2d")]
-    return [name for name in names if name in made]
+    """Tensors that the student has to match: the last of each block (`b3.` and so on), but the
+    last of all, of which the scores are made."""
+    names = [layer.name for layer in layers if "." in layer.name]
+    return list({name.partition(".")[0]: name for name in names}.values())[:-1]
 
 
 def distillation(
@@ -128,32 +131,19 @@ def distillation(
     return loss
 
 
-def drawn_to_levels(loss: Loss, network: PreparedNetwork, steps: int) -> Loss:
-    """`loss` and the pull on the weights of `network` that are rounded little by little.
-
-    The pull, the same on every weight, grows over `steps` steps of training (gradual.py): weights
-    that matter little give way first, and those left over make up for them.
-    """
-    weights = list(network.gradual())
-    count = sum(weight.latent.numel() for weight in weights)
-
-    def total(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        pull = pull_at(network.steps.item() / steps) / count
-        network.steps += 1
-        uneven = torch.stack([unevenness(weight.placed) for weight in weights]).sum()
-        return loss(inputs, scores, labels) + pull * uneven
-
-    return total
-
-
 def _centred(scores: Tensor) -> Tensor:
     """`scores` (N, classes) less each picture's mean, which decides nothing."""
     return scores - scores.mean(1, keepdim=True)
 
 
 def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
-    """`data` whose held-out labels are the teacher's first classes: accuracy becomes agreement."""
-    held_out = first_classes(data.held_out, lambda x: run_layers(teacher, x)[SCORES].flatten(1))
+    """`data` whose held-out labels are the teacher's first classes: accuracy becomes agreement.
+
+    Of many held-out pictures it keeps some, evenly spaced.
+    """
+    part = slice(None, None, max(-(-len(data.held_out) // _HELD_OUT), 1))
+    some = Pictures(data.held_out.pixels[part], data.held_out.labels[part])
+    held_out = first_classes(some, lambda x: run_layers(teacher, x)[SCORES].flatten(1))
     return dataclasses.replace(data, held_out=held_out)
 
 
@@ -192,9 +182,11 @@ def finetune(
     starts = {name: start.weights[name] for name in names}
     network = PreparedNetwork(begin, method, per_channel, starts, deviations)
     loss = distillation(network, layers, start.statistics, how.labelled)
-    if gradual:
-        batches = max(len(how.data.train) // how.recipe.batch_size, 1)
-        loss = drawn_to_levels(loss, network, batches * how.recipe.epochs)
+
+    def draw(done: float, rate: float) -> None:
+        for weight in network.gradual():
+            weight.draw(rate * pull_at(done))
+
     data = how.data if how.labelled else taught(how.data, layers)
     seen = dataclasses.replace(data.preprocess, size=min(data.preprocess.size, _SIDE))
     data = dataclasses.replace(data, preprocess=seen)
@@ -212,6 +204,7 @@ def finetune(
             identity={**how.identity, "stage": stage},
             resume=how.resume and started,
             progress=progress,
+            stepped=draw,
         )
     trained, integers = network.quantized()
     record = {

@@ -6,25 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from etinynet.quantize.methods import start_value
-from etinynet.quantize.quantizers import asq_latent, levels, rescaled, round_through
+from etinynet.quantize.quantizers import asq_latent, deviation, levels, rescaled, round_through
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["GradualWeight", "pull_at", "unevenness"]
+__all__ = ["SLOW", "GradualWeight", "pull_at"]
 
-# Pull on all weights together at the first and the last step, in units of the loss: so weak that
-# hardly any weight moves, and so strong that none stays between two levels.
-_WEAKEST, _STRONGEST = 0.1, 3000.0
+# Pull at the first and the last step, in units of the optimizer's step: so weak that hardly any
+# weight moves, and so strong that none stays between two levels.
+_WEAKEST, _STRONGEST = 0.02, 2.0
 # The pull has its full strength after this part of the training.
 _RAMP = 0.9
+# Steps, or λ, move by this part of the optimizer's rate: each acts on all weights of a channel.
+SLOW = 0.15
+# Largest number that atanh takes.
+_ALMOST = 1 - 1e-6
 
 
 class GradualWeight(nn.Module):
     """The weights of one layer as positions between levels, rounded in evaluation mode alone.
 
     They start as the float weights, clipped to the range of `start`'s scale. `latent` is counted in
-    levels; `spread` is the logarithm of the step (method best), or of λ (asq), over its start. The
-    latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the float
-    weights: the paper's clamped weights as initial points (section 3, "Training").
+    levels; `SLOW · spread` is the logarithm of the step (method best), or of λ (asq), over its
+    start. The latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the
+    float weights: the paper's clamped weights as initial points (section 3, "Training").
     """
 
     unit: Tensor
@@ -52,12 +56,11 @@ class GradualWeight(nn.Module):
         self.register_buffer("curve", curve.float())
         self.latent = nn.Parameter(position.float())
         self.spread = nn.Parameter(torch.zeros_like(self.start))
-        self.placed = self.latent.detach()
 
     def positions(self) -> Tensor:
         """Weights in levels, -a to a, rounded in evaluation mode."""
         if self.method == "asq":
-            lam = self.start * self.spread.exp()
+            lam = self.start * (SLOW * self.spread).exp()
             found = self.top * rescaled(self.latent * self.curve, lam, True)
         else:
             with torch.no_grad():
@@ -69,12 +72,33 @@ class GradualWeight(nn.Module):
         """Real value of a level, one an output channel, in a shape that meets the weights'."""
         if self.method == "asq":
             return self.unit
-        return self.unit * (self.start * self.spread.exp()).reshape(self.unit.shape)
+        return self.unit * (self.start * (SLOW * self.spread).exp()).reshape(self.unit.shape)
 
     def weight(self) -> Tensor:
-        """The weight as float; gradients reach the parameters. `placed` keeps its positions."""
-        self.placed = self.positions()
-        return self.placed * self.scale()
+        """The weight as float; gradients reach the parameters."""
+        return self.positions() * self.scale()
+
+    @torch.no_grad()
+    def draw(self, most: float) -> None:
+        """Moves each weight towards its nearest level, no further than it: by `most` levels where
+        it lies on one, so that a weight which arrives stays, and by 0 halfway between two."""
+        position = self.positions()
+        left = position.round() - position
+        move = torch.minimum(left.abs(), most * (1 - 2 * left.abs())) * left.sign()
+        if self.method == "asq":
+            self._place(position + move)
+        else:
+            self.latent += move
+
+    def _place(self, position: Tensor) -> None:
+        """Latent weights of asq whose clamp is `position`, by the channel's present constants."""
+        axes = list(range(1, position.dim()))
+        weight = self.latent * self.curve
+        lam = (self.start * (SLOW * self.spread).exp()).reshape(self.curve.shape)
+        ratio = lam * deviation(weight, True)
+        largest = torch.tanh(weight / ratio).abs().amax(axes, keepdim=True)
+        normal = (position / self.top * largest).clamp(-_ALMOST, _ALMOST)
+        self.latent.copy_(torch.atanh(normal) * ratio / self.curve)
 
     def quantized(self) -> QuantizedWeight:
         """The integers that the weight rounds to, and their scale."""
@@ -83,16 +107,11 @@ class GradualWeight(nn.Module):
         return QuantizedWeight(codes, self.scale().double().flatten(), self.bits, position)
 
 
-def unevenness(positions: Tensor) -> Tensor:
-    """Sum of 4·d·(1-d), d the fraction of a position: 0 on a level, 1 halfway between two.
-
-    Its slope is steepest at the levels, so that a weight which arrives stays. It is AdaRound's
-    regularizer (Nagel et al. 2020, equation 24) with β = 2.
-    """
-    part = positions - positions.detach().floor()
-    return (4 * part * (1 - part)).sum()
-
-
 def pull_at(done: float) -> float:
-    """Strength of the pull after the part `done`, 0 to 1, of the training: it grows as a power."""
+    """Strength of the pull after the part `done`, 0 to 1, of the training: it grows as a power.
+
+    It is counted in steps of an optimizer that normalizes gradients: a weight whose gradients
+    agree, whatever their size, withstands a pull of almost 1, and one whose gradients are noise
+    alone gives way to any.
+    """
     return float(_WEAKEST * (_STRONGEST / _WEAKEST) ** min(done / _RAMP, 1.0))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from etinynet.quantize.gradual import GradualWeight
+from etinynet.quantize.gradual import SLOW, GradualWeight
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
@@ -40,7 +40,7 @@ class _RoundedWeight(nn.Module):
 
     def weight(self) -> Tensor:
         """The quantized weight as float; of ASQ and DoReFa, without `rounds`, the clamped one."""
-        weight, value = self.latent * self.unit, self.start * self.spread.exp()
+        weight, value = self.latent * self.unit, self.start * (SLOW * self.spread).exp()
         if self.method == "lsq":
             return lsq(weight, value, self.bits)
         if not self.rounds:
@@ -57,7 +57,7 @@ class _RoundedWeight(nn.Module):
 
     def quantized(self) -> QuantizedWeight:
         """The integers that `weight` stands for, and their scale."""
-        value = self.start * self.spread.exp()
+        value = self.start * (SLOW * self.spread).exp()
         scale = (value if self.method == "lsq" else self.unit.flatten()).double()
         scale = scale.expand(len(self.latent)).clone()
         shape = (-1, *[1] * (self.latent.dim() - 1))
@@ -89,13 +89,13 @@ class _PreparedLayer(nn.Module):
 
     def current(self) -> Layer:
         """The layer as it is now; gradients reach the parameters."""
-        layer, change = self.layer, self.shift * self.deviation
+        layer, change = self.layer, SLOW * self.shift * self.deviation
         assert layer.gain is not None
         assert layer.shift is not None
         return dataclasses.replace(
             layer,
             weight=self.rounding.weight(),
-            gain=layer.gain * self.gain.exp(),
+            gain=layer.gain * (SLOW * self.gain).exp(),
             bias=None if layer.bias is None else layer.bias + change,
             shift=layer.shift + (change if layer.bias is None else 0),
         )
@@ -111,10 +111,8 @@ class PreparedNetwork(nn.Module):
 
     Called with inputs (N, 3, H, W), pixel minus 128, it gives the scores (N, classes), and keeps
     every layer's output in `values` until the next call. In evaluation mode all weights are
-    rounded. `steps` counts those of training, and is saved with the parameters.
+    rounded.
     """
-
-    steps: Tensor
 
     def __init__(
         self,
@@ -139,7 +137,6 @@ class PreparedNetwork(nn.Module):
                 deviation = deviations[layer.name]
                 self._prepared[_key(layer.name)] = _PreparedLayer(layer, rounding, deviation)
         self.values: dict[str, Tensor] = {}
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def round_weights(self, rounds: bool) -> None:
         """Whether ASQ and DoReFa round, or clamp only: the paper's first stage."""

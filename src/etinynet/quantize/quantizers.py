@@ -15,6 +15,7 @@ __all__ = [
     "asq",
     "asq_latent",
     "clamped",
+    "deviation",
     "dorefa",
     "dorefa_symmetric",
     "least_squares_scale",
@@ -105,20 +106,24 @@ def dorefa_symmetric(weight: Tensor, bits: int, per_channel: bool = False) -> Te
     return round_through(top * clamped(weight, per_channel)) / top
 
 
+def deviation(weight: Tensor, per_channel: bool = False) -> Tensor:
+    """sigma of ASQ (equation 6): sqrt(variance + 1e-5), of the layer or of each output channel, in
+    a shape that meets `weight`'s; the variance divides by the number of weights."""
+    variance = weight.var(_axes(weight, per_channel), correction=0, keepdim=True)
+    return torch.sqrt(variance + _EPSILON)
+
+
 def rescaled(
     weight: Tensor, lam: Tensor, per_channel: bool = False, *, multiply: bool = False
 ) -> Tensor:
     """W̃ of ASQ (equation 6): tanh(Ŵ) / max|tanh(Ŵ)| with Ŵ = W / (λ·sigma), in [-1, 1].
 
-    sigma = sqrt(variance + 1e-5), over the layer or over each output channel (the variance divides
-    by the number of weights). `lam`: λ > 0, one value, or one an output channel; `multiply` reads
-    λ the other way, Ŵ = W·λ/sigma. Gradients reach W, also through sigma, and λ:
+    sigma = `deviation`. `lam`: λ > 0, one value, or one an output channel; `multiply` reads λ the
+    other way, Ŵ = W·λ/sigma. Gradients reach W, also through sigma, and λ:
     dW̃/dλ = -(1 - tanh²Ŵ) / max|tanh Ŵ| · Ŵ/λ, with + where λ multiplies; the maximum is a
     constant. Raises ConfigError for another number of λ.
     """
-    lam = _spread(lam, weight, "lam")
-    variance = weight.var(_axes(weight, per_channel), correction=0, keepdim=True)
-    sigma = torch.sqrt(variance + _EPSILON)
+    lam, sigma = _spread(lam, weight, "lam"), deviation(weight, per_channel)
     return clamped(weight * lam / sigma if multiply else weight / (lam * sigma), per_channel)
 
 

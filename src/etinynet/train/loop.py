@@ -33,6 +33,9 @@ METRICS = "metrics.csv"
 #: loss(inputs, scores, labels); a teacher needs the inputs, labels alone do not.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+# Called after each batch with its number, from 1, and their count.
+_Report = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -96,7 +99,7 @@ def _train_epoch(
     recipe: Recipe,
     loss: Loss,
     epoch: int,
-    step: Callable[[int, int], None],
+    step: _Report,
 ) -> float:
     """Mean loss over epoch number `epoch` (from 0); every picture is seen once."""
     generator = _generator(recipe, epoch)
@@ -163,6 +166,7 @@ def fit(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     improved: Callable[[Epoch], None] | None = None,
+    stepped: Callable[[float, float], None] | None = None,
 ) -> list[Epoch]:
     """Trains `model` in place, in `folder` (made if absent), and returns one row an epoch.
 
@@ -170,8 +174,10 @@ def fit(
     `resume` goes on from there; on one machine with the same number of threads the result is the
     uninterrupted run's, bit for bit. `identity` is plain JSON of what must then be unchanged; the
     recipe and the data are added. `improved` is called in evaluation mode after an epoch with
-    the best top-1 so far. Raises ConfigError (another run's folder, diverged), ArtefactError
-    (a folder that cannot be written or holds a run already, a damaged state).
+    the best top-1 so far; `stepped`, after every step of the optimizer, with the part of the
+    training that is done, 0 to 1, and the step's learning rate. Raises ConfigError (another run's
+    folder, diverged), ArtefactError (a folder that cannot be written or holds a run already, a
+    damaged state).
     """
     folder = Path(folder)
     state = folder / STATE
@@ -194,7 +200,14 @@ def fit(
     for epoch in range(len(history), recipe.epochs):
         started = time.monotonic()
         report = _reporter(progress, recipe, epoch, history)
-        mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, report)
+
+        def after(batch: int, batches: int, epoch: int = epoch, report: _Report = report) -> None:
+            if stepped is not None:
+                done = (epoch + batch / batches) / recipe.epochs
+                stepped(done, optimizer.param_groups[0]["lr"])
+            report(batch, batches)
+
+        mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, after)
         model.eval()
         found = measure(model, data.held_out)
         seconds = time.monotonic() - started
@@ -210,7 +223,7 @@ def fit(
 
 def _reporter(
     progress: Callable[[Progress], None] | None, recipe: Recipe, epoch: int, history: list[Epoch]
-) -> Callable[[int, int], None]:
+) -> _Report:
     last = history[-1] if history else None
 
     def step(batch: int, batches: int) -> None:

@@ -1,0 +1,59 @@
+"""What the layers' rounders are shown: moments of the calibration pictures, and of their crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lowering import COUNT, widths_of
+from small_networks import pictures, small_network
+from torch import Tensor
+
+from etinynet.quantize.activations import ActivationRules
+from etinynet.quantize.calibrate import calibrate
+from etinynet.quantize.correct import round_and_correct
+from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
+from etinynet.quantize.methods import rounder_of
+from etinynet.quantize.rounding import InputMoments
+from etinynet.quantize.sensitivity import output_sensitivity
+from etinynet.quantize.weights import QuantizedWeight
+
+
+def moments_of(inputs: Tensor) -> tuple[list[Layer], dict[str, InputMoments]]:
+    """The float layers, and what each was shown at 8 bits."""
+    layers = layers_of(small_network("conv_relu_bn"))
+    batches, widths = [inputs], widths_of(layers, 8)
+    importance = output_sensitivity(layers, batches)
+    rules = ActivationRules(layers, calibrate(layers, batches), importance, widths, COUNT)
+    inner, shown = rounder_of("best", widths, True), {}
+
+    def rounder(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
+        shown[layer.name] = moments()
+        return inner(layer, lambda: shown[layer.name])
+
+    round_and_correct(layers, rounder, rules, batches)
+    return layers, shown
+
+
+@pytest.mark.parametrize(("side", "crop"), [(32, 32), (96, 64)])
+def test_a_classifier_of_few_pictures_meets_their_crops_too(side: int, crop: int) -> None:
+    """16 weights a class: 12 positions are few, and four corners, mirrored or not, are added."""
+    x = pictures(12, side)
+    layers, shown = moments_of(x)
+    seen = [x]
+    for top in (0, side - crop):
+        for left in (0, side - crop):
+            corner = x[:, :, top : top + crop, left : left + crop]
+            seen += [corner, corner.flip(3)]
+    features = [run_layers(layers, each)[layers[-1].input].flatten(1).double() for each in seen]
+    wanted = torch.cat(features).T.cov(correction=0)
+    assert shown[SCORES].count == 9 * 12
+    found = shown[SCORES].central()[0]  # of features that 8 bits have changed a little
+    assert float((found - wanted).norm() / wanted.norm()) < 0.05
+    assert shown["b1.pw"].count <= 12 * (side // 4) ** 2  # where there are many positions, no crops
+
+
+def test_many_pictures_are_enough() -> None:
+    _, shown = moments_of(pictures(128))
+    assert shown[SCORES].count == 128
