@@ -50,8 +50,8 @@ def test_a_classifier_of_few_pictures_meets_their_crops_too(side: int, crop: int
     wanted = torch.cat(features).T.cov(correction=0)
     assert shown[SCORES].count == 9 * 12
     found = shown[SCORES].central()[0]  # of features that 8 bits have changed a little
-    assert float((found - wanted).norm() / wanted.norm()) < 0.05
-    assert shown["b1.pw"].count <= 12 * (side // 4) ** 2  # where there are many positions, no crops
+    assert float((found - wanted).norm() / wanted.norm()) < 0.15
+    assert shown["b3.pw"].count == 12 * (side // 8) ** 2  # where there are many positions, no crops
 
 
 def test_many_pictures_are_enough() -> None:
