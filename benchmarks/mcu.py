@@ -2,17 +2,17 @@
 
 python benchmarks/mcu.py OUT --pictures DIR [--weights NETWORK=FILE]... [--graph RUN=FILE.etn]...
 [--only RUN]... [-n 20]: OUT is a folder for graphs, which are not to be shared; DIR has pictures,
-which calibrate and are compared; a network without --weights gets random ones, which changes what
-it sees but not what it costs; --graph takes a graph made before instead of quantizing. Every run
-of the first picture compares all tensors, those of the others the scores. Rows go to
-results/mcu.csv. What is modelled (docs/cycle-model.md) has columns of its own.
+which calibrate and are compared; a network without --weights gets random ones, its normalizations
+fitted to pictures of DIR; --graph takes a graph made before instead of quantizing. Every run of the
+first picture compares all tensors, those of the others the scores. Rows go to results/mcu.csv. What
+is modelled (docs/cycle-model.md) has columns of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from etinynet.artefact import provenance
 from etinynet.backend.c import MODES, macs
 from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.data.collect import find_pictures, prepared
-from etinynet.data.images import to_input
+from etinynet.data.images import Preprocess, to_input
 from etinynet.errors import FitError
 from etinynet.graph import Graph, execute
 from etinynet.graph.io import graph_digest
 from etinynet.model.config import named_config
-from etinynet.model.etinynet import EtinyNet
+from etinynet.model.networks import build_untrained
 from etinynet.model.weights import save_weights
 from etinynet.opened import graph_of, open_graph
 from etinynet.show import print_table
@@ -39,30 +39,21 @@ from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
 from etinynet.target.profile import profile
 from etinynet.target.verify import verify
+from etinynet.train.pictures import to_network
 
-__all__ = ["NETWORKS", "RUNS", "main", "measure"]
+__all__ = ["RUNS", "main", "measure"]
 
 _PARTS = ("stm32f412", "stm32f746", "stm32h743")
-
-
-def _random_etinynet(name: str, path: Path) -> None:
-    """Writes `name` of 1000 classes with random weights."""
-    torch.manual_seed(0)
-    model = EtinyNet(named_config(name)).eval()
-    save_weights(path, model, provenance=provenance("benchmarks/mcu.py", {}))
-
-
-#: How to make float weights of a network where none are given. Further networks go here, and a
-#: line each into RUNS.
-NETWORKS: dict[str, Callable[[str, Path], None]] = {
-    "etinynet-1.0": _random_etinynet,
-    "etinynet-0.75": _random_etinynet,
-}
+#: Pictures that random weights' normalizations are fitted to.
+_FITTED = 16
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network, quantized one way, on some parts; side of its input in pixels."""
+    """A network of 1000 classes (model.config.named_config), quantized one way, on some parts.
+
+    `size`: side of its input in pixels.
+    """
 
     network: str
     weight_bits: int
@@ -81,6 +72,10 @@ RUNS = (
     Run("etinynet-0.75", 4),
     Run("etinynet-1.0", 8, 256, ("stm32f746",)),
     Run("etinynet-1.0", 4, 256, ("stm32f746",)),
+    Run("mobilenet-v1-0.25", 8),
+    Run("mobilenet-v1-0.25", 4),
+    Run("mobilenet-v2-0.35", 8),
+    Run("mobilenet-v2-0.35", 4),
 )
 #: Of each row: what the printed table shows.
 _SHOWN = (
@@ -101,6 +96,7 @@ def measure(run: Run, model: str, weights: str, folder: Path, n: int) -> Iterato
         "weight_bits": run.weight_bits,
         "size": run.size,
         "weights": weights,
+        "quantized_by": graph.metadata.get("provenance", {}).get("command", ""),
         "graph_sha256": graph_digest(graph),
         "graph_bytes": Path(model).stat().st_size,
         "macs": sum(macs(graph, op) for op in graph.ops),
@@ -153,6 +149,15 @@ def _costs(
     return dict(zip(_COSTS, values, strict=True))
 
 
+def _write_random(name: str, path: Path, folder: Path) -> None:
+    """Writes random weights of the network `name`, its normalizations fitted to pictures."""
+    config = named_config(name)
+    pictures = prepared(find_pictures(folder, _FITTED), Preprocess.for_size(config.size))
+    inputs = to_network(torch.from_numpy(np.stack(list(pictures))))
+    model = build_untrained(config, inputs)
+    save_weights(path, model, provenance=provenance("benchmarks/mcu.py", {}))
+
+
 def _graph_of(run: Run, arguments: argparse.Namespace) -> tuple[str, str]:
     """The graph's file, and what its weights are."""
     if run.name in arguments.graph:
@@ -160,7 +165,7 @@ def _graph_of(run: Run, arguments: argparse.Namespace) -> tuple[str, str]:
     given = arguments.weights.get(run.network)
     weights = arguments.out / f"{run.network}.safetensors"
     if given is None:
-        NETWORKS[run.network](run.network, weights)
+        _write_random(run.network, weights, arguments.pictures)
     made = arguments.out / f"{run.name}.etn"
     request = Request(run.weight_bits, pictures=arguments.calibration_pictures)
     quantize_file(given or str(weights), arguments.pictures, made, request, run.size)
@@ -180,6 +185,7 @@ def main() -> None:
     for option in ("weights", "graph"):
         pairs = (text.partition("=") for text in getattr(arguments, option))
         setattr(arguments, option, {name: file for name, _, file in pairs})
+    torch.set_num_threads(1)  # the same sums whatever the computer
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for run in RUNS:
