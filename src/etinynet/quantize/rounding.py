@@ -152,8 +152,9 @@ def round_compensated(weight: Tensor, bits: int, moments: InputMoments) -> Quant
     """Integers and one scale an output channel, chosen for a small error of the layer's output.
 
     GPTQ (Frantar et al. 2022, algorithm 1; the columns of largest moments first) on the regressed
-    weight, for each of a row of scales if `bits` is small; the best is polished by coordinate
-    descent. A channel of zeros gets the scale of the coarsest. ConfigError: `bits` not 2 to 8.
+    weight, for each of a row of scales if `bits` is small; the best, or the nearest integers where
+    they are closer, are polished by coordinate descent. A channel of zeros gets the scale of
+    the coarsest. ConfigError: `bits` not 2 to 8.
     """
     top = levels(bits)
     target = regressed(weight, moments)
@@ -164,17 +165,17 @@ def round_compensated(weight: Tensor, bits: int, moments: InputMoments) -> Quant
     largest = target.abs().amax(1, keepdim=True) / top
     spare = largest.amax() if largest.any() else torch.ones((), dtype=torch.float64)
     largest = torch.where(largest > 0, largest, spare)
-    best: tuple[Tensor, ...] | None = None
+
+    def measured(scale: Tensor, codes: Tensor, position: Tensor) -> tuple[Tensor, ...]:
+        left = target - codes * scale
+        return (_times(left, damped) * left).sum(1, keepdim=True), scale, codes, position
+
+    near = target / largest
+    best = measured(largest, near.round(), near)
     for part in _SCALES if bits <= _SEARCHED_BITS else [1.0]:
-        codes, position = _compensated(target, largest * part, inverse, top)
-        left = target - codes * largest * part
-        error = (_times(left, damped) * left).sum(1, keepdim=True)
-        found = error, largest * part, codes, position
-        if best is None:
-            best = found
-        closer = error < best[0]
+        found = measured(largest * part, *_compensated(target, largest * part, inverse, top))
+        closer = found[0] < best[0]
         best = tuple(torch.where(closer, new, old) for new, old in zip(found, best, strict=True))
-    assert best is not None
     _, scale, codes, position = best
     if bits <= _SEARCHED_BITS:
         scale, codes = _polished(target, scale, codes.clone(), damped, top)
