@@ -34,12 +34,11 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
-def measure(name: str, arguments: argparse.Namespace) -> None:
+def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None:
     """Quantizes by the run `name` of RUNS with each number of epochs, and records the results."""
     method, wide, per_layer = RUNS[name]
     request = Request(4, method, wide, per_layer, arguments.pictures)
     sample, weights = arguments.sample, str(arguments.weights)
-    real = evaluate_model(weights, sample, sample / "labels.tsv", None, False)
     for epochs in arguments.epochs:
         file = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}-{epochs}.etn"
         folders = tuple(arguments.data)
@@ -62,7 +61,7 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
             "seconds": round(seconds),
             "graph_bytes": made["bytes"],
             "n": found["n"],
-            "float_top1": real["top1"],
+            "float_top1": float_top1,
             "top1": found["top1"],
             "top5": found["top5"],
         }
@@ -85,8 +84,10 @@ def main() -> None:
     parser.add_argument("--only", choices=list(RUNS), action="append")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    sample = arguments.sample
+    real = evaluate_model(str(arguments.weights), sample, sample / "labels.tsv", None, False)
     for name in arguments.only or RUNS:
-        measure(name, arguments)
+        measure(name, arguments, real["top1"])
 
 
 if __name__ == "__main__":

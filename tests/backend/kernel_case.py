@@ -10,32 +10,13 @@ from numpy.typing import NDArray
 
 from etinynet.backend.c.pack import is_3x3, pack_weight, scratch_bytes, tight_bytes
 from etinynet.graph.arithmetic import requantize
-from etinynet.graph.execute import (
-    add,
-    avg_pool,
-    conv2d,
-    dense,
-    depthwise,
-    global_avg_pool,
-    max_pool,
-    pointwise,
-)
+from etinynet.graph.execute import ACCUMULATE
 from etinynet.graph.ir import Graph, Op, Requantization, Tensor
 
 __all__ = ["KINDS", "NUMBERS", "Case", "KernelCall", "Place"]
 
-REFERENCE = {
-    "conv2d": conv2d,
-    "depthwise": depthwise,
-    "pointwise": pointwise,
-    "dense": dense,
-    "max_pool": max_pool,
-    "avg_pool": avg_pool,
-    "global_avg_pool": global_avg_pool,
-    "add": add,
-}
 #: In the order of the kinds in kernel_harness_calls.h.
-KINDS = tuple(REFERENCE)
+KINDS = tuple(ACCUMULATE)
 
 #: Fields of harness_call.
 NUMBERS = (
@@ -133,7 +114,7 @@ class Case:
         op = self.op
         side = op.padding
         x = np.pad(self.x, ((0, 0), (side, side), (0, 0)), constant_values=self.zero_point)
-        total = REFERENCE[op.kind](x, replace(op, padding=0), self.zero_point)
+        total = ACCUMULATE[op.kind](x, replace(op, padding=0), self.zero_point)
         rule = op.requantization
         if rule is None:
             return total

@@ -14,6 +14,7 @@ from etinynet.graph.check import check
 from etinynet.graph.ir import Graph, Op, Tensor
 
 __all__ = [
+    "ACCUMULATE",
     "add",
     "avg_pool",
     "conv2d",
@@ -88,7 +89,8 @@ def add(x: Int64Array, op: Op, zero_point: int) -> Int64Array:
     return x << 16
 
 
-_ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
+#: The sums of each kind of operator, before requantization.
+ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
     "conv2d": conv2d,
     "depthwise": depthwise,
     "pointwise": pointwise,
@@ -103,7 +105,7 @@ _ACCUMULATE: dict[str, Callable[[Int64Array, Op, int], Int64Array]] = {
 def _run(
     op: Op, x: Int64Array, zero_point: int, residual: Int64Array | None, out: Tensor
 ) -> Int64Array:
-    total = _ACCUMULATE[op.kind](x, op, zero_point)
+    total = ACCUMULATE[op.kind](x, op, zero_point)
     rule = op.requantization
     if rule is None:
         return total

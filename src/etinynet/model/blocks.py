@@ -1,4 +1,4 @@
-"""Building blocks as torch modules: convolution unit, linear, dense and mobile block."""
+"""Building blocks as torch modules: convolution unit, blocks of each network, classifier."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from etinynet.model.config import Block, EtinyNetConfig, NetworkConfig
 from etinynet.model.mobilenet_config import MobileBlock, MobileNetConfig
 
-__all__ = ["ConvUnit", "LinearBlock", "MobileUnit"]
+__all__ = ["ConvUnit", "LinearBlock", "MobileUnit", "linear_classifier"]
 
 
 class ConvUnit(nn.Module):
@@ -100,3 +100,13 @@ class MobileUnit(nn.Module):
         y = x if self.expand is None else self.expand(x)
         y = self.pw(self.dw(y))
         return y + x if self.shortcut else y
+
+
+def linear_classifier(config: NetworkConfig) -> nn.Linear | None:
+    """The layer from pooled features to class scores; None where `config.classes` is 0."""
+    if not config.classes:
+        return None
+    classifier = nn.Linear(config.feature_channels, config.classes)
+    nn.init.kaiming_normal_(classifier.weight, nonlinearity="linear")
+    nn.init.zeros_(classifier.bias)
+    return classifier

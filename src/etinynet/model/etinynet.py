@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from etinynet.model.blocks import ConvUnit, LinearBlock
+from etinynet.model.blocks import ConvUnit, LinearBlock, linear_classifier
 from etinynet.model.config import EtinyNetConfig
 
 __all__ = ["EtinyNet"]
@@ -23,12 +23,7 @@ class EtinyNet(nn.Module):
         self.stem = ConvUnit(config, 3, config.stem_channels, kernel=3, stride=2)
         self.pool = nn.MaxPool2d(2)
         self.blocks = nn.ModuleList(LinearBlock(config, block) for block in config.blocks)
-        self.classifier = (
-            nn.Linear(config.feature_channels, config.classes) if config.classes else None
-        )
-        if self.classifier is not None:
-            nn.init.kaiming_normal_(self.classifier.weight, nonlinearity="linear")
-            nn.init.zeros_(self.classifier.bias)
+        self.classifier = linear_classifier(config)
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, (N, feature_channels, H', W')."""

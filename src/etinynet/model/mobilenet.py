@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from etinynet.model.blocks import ConvUnit, MobileUnit
+from etinynet.model.blocks import ConvUnit, MobileUnit, linear_classifier
 from etinynet.model.mobilenet_config import MobileNetConfig
 
 __all__ = ["MobileNet"]
@@ -27,12 +27,7 @@ class MobileNet(nn.Module):
         self.head = (
             ConvUnit(config, last, config.head_channels, kernel=1) if config.head_channels else None
         )
-        self.classifier = (
-            nn.Linear(config.feature_channels, config.classes) if config.classes else None
-        )
-        if self.classifier is not None:
-            nn.init.kaiming_normal_(self.classifier.weight, nonlinearity="linear")
-            nn.init.zeros_(self.classifier.bias)
+        self.classifier = linear_classifier(config)
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, (N, feature_channels, H', W')."""

@@ -57,11 +57,14 @@ class GradualWeight(nn.Module):
         self.latent = nn.Parameter(position.float())
         self.spread = nn.Parameter(torch.zeros_like(self.start))
 
+    def _value(self) -> Tensor:
+        """The step over its start (method best), or λ (asq), one an output channel."""
+        return self.start * (SLOW * self.spread).exp()
+
     def positions(self) -> Tensor:
         """Weights in levels, -a to a, rounded in evaluation mode."""
         if self.method == "asq":
-            lam = self.start * (SLOW * self.spread).exp()
-            found = self.top * rescaled(self.latent * self.curve, lam, True)
+            found = self.top * rescaled(self.latent * self.curve, self._value(), True)
         else:
             with torch.no_grad():
                 self.latent.clamp_(-self.top, self.top)
@@ -72,7 +75,7 @@ class GradualWeight(nn.Module):
         """Real value of a level, one an output channel, in a shape that meets the weights'."""
         if self.method == "asq":
             return self.unit
-        return self.unit * (self.start * (SLOW * self.spread).exp()).reshape(self.unit.shape)
+        return self.unit * self._value().reshape(self.unit.shape)
 
     def weight(self) -> Tensor:
         """The weight as float; gradients reach the parameters."""
@@ -94,8 +97,7 @@ class GradualWeight(nn.Module):
         """Latent weights of asq whose clamp is `position`, by the channel's present constants."""
         axes = list(range(1, position.dim()))
         weight = self.latent * self.curve
-        lam = (self.start * (SLOW * self.spread).exp()).reshape(self.curve.shape)
-        ratio = lam * deviation(weight, True)
+        ratio = self._value().reshape(self.curve.shape) * deviation(weight, True)
         largest = torch.tanh(weight / ratio).abs().amax(axes, keepdim=True)
         normal = (position / self.top * largest).clamp(-_ALMOST, _ALMOST)
         self.latent.copy_(torch.atanh(normal) * ratio / self.curve)

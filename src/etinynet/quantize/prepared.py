@@ -38,9 +38,13 @@ class _RoundedWeight(nn.Module):
         self.latent = nn.Parameter(start.position.clone())
         self.spread = nn.Parameter(torch.zeros_like(self.start))
 
+    def _value(self) -> Tensor:
+        """λ, or the step, one or one an output channel."""
+        return self.start * (SLOW * self.spread).exp()
+
     def weight(self) -> Tensor:
         """The quantized weight as float; of ASQ and DoReFa, without `rounds`, the clamped one."""
-        weight, value = self.latent * self.unit, self.start * (SLOW * self.spread).exp()
+        weight, value = self.latent * self.unit, self._value()
         if self.method == "lsq":
             return lsq(weight, value, self.bits)
         if not self.rounds:
@@ -57,8 +61,7 @@ class _RoundedWeight(nn.Module):
 
     def quantized(self) -> QuantizedWeight:
         """The integers that `weight` stands for, and their scale."""
-        value = self.start * (SLOW * self.spread).exp()
-        scale = (value if self.method == "lsq" else self.unit.flatten()).double()
+        scale = (self._value() if self.method == "lsq" else self.unit.flatten()).double()
         scale = scale.expand(len(self.latent)).clone()
         shape = (-1, *[1] * (self.latent.dim() - 1))
         scales = scale.reshape(shape)

@@ -146,13 +146,11 @@ def asq_latent(normal: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
     it is the one whose λ comes closest to `lam` (output channels,): weight = atanh(m · normal), and
     m, in (0, 1), grows as λ = 1/sigma falls.
     """
-    axes, most = _axes(normal, True), 1 - 1e-4
-    low = torch.full_like(lam, 1e-3)
-    high = torch.full_like(lam, most)
+    low, high = torch.full_like(lam, 1e-3), torch.full_like(lam, 1 - 1e-4)
 
     def spread(part: Tensor) -> tuple[Tensor, Tensor]:
         weight = torch.atanh(normal * _spread(part, normal, "lam"))
-        return weight, 1 / torch.sqrt(weight.var(axes, correction=0) + _EPSILON)
+        return weight, 1 / deviation(weight, True).flatten()
 
     for _ in range(40):
         middle = (low + high) / 2

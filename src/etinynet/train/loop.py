@@ -33,8 +33,8 @@ METRICS = "metrics.csv"
 #: loss(inputs, scores, labels); a teacher needs the inputs, labels alone do not.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Called after each batch with its number, from 1, and their count.
-_Report = Callable[[int, int], None]
+# Called after each batch with its number, from 1, their count, and its learning rate.
+_Report = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ def _train_epoch(
     total = 0.0
     model.train()
     for number, chosen in enumerate(order):
+        rate = learning_rate_at(recipe, epoch + number / batches)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(recipe, epoch + number / batches)
+            group["lr"] = rate
         inputs = augment(data.train.pixels[chosen], data.preprocess.size, recipe, generator)
         labels = data.train.labels[chosen]
         value = loss(inputs, model(inputs), labels)
@@ -124,7 +125,7 @@ def _train_epoch(
                 f"recipe: learning_rate is {recipe.learning_rate!r}; the loss of epoch "
                 f"{epoch + 1} is not finite, a lower rate is needed"
             )
-        step(number + 1, batches)
+        step(number + 1, batches, rate)
     return total / count
 
 
@@ -199,15 +200,8 @@ def fit(
     save()  # a run interrupted in its first epoch can be resumed too
     for epoch in range(len(history), recipe.epochs):
         started = time.monotonic()
-        report = _reporter(progress, recipe, epoch, history)
-
-        def after(batch: int, batches: int, epoch: int = epoch, report: _Report = report) -> None:
-            if stepped is not None:
-                done = (epoch + batch / batches) / recipe.epochs
-                stepped(done, optimizer.param_groups[0]["lr"])
-            report(batch, batches)
-
-        mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, after)
+        report = _reporter(progress, stepped, recipe, epoch, history)
+        mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, report)
         model.eval()
         found = measure(model, data.held_out)
         seconds = time.monotonic() - started
@@ -222,11 +216,17 @@ def fit(
 
 
 def _reporter(
-    progress: Callable[[Progress], None] | None, recipe: Recipe, epoch: int, history: list[Epoch]
+    progress: Callable[[Progress], None] | None,
+    stepped: Callable[[float, float], None] | None,
+    recipe: Recipe,
+    epoch: int,
+    history: list[Epoch],
 ) -> _Report:
     last = history[-1] if history else None
 
-    def step(batch: int, batches: int) -> None:
+    def step(batch: int, batches: int, rate: float) -> None:
+        if stepped is not None:
+            stepped((epoch + batch / batches) / recipe.epochs, rate)
         if progress is not None:
             progress(Progress(epoch + 1, recipe.epochs, batch, batches, last))
 
