@@ -50,8 +50,10 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None
         )
         seconds = time.monotonic() - started
         found = evaluate_model(str(file), sample, sample / "labels.tsv", None, False)
-        record: dict[str, Any] = read_graph(file).metadata.get("training", {})
+        metadata = read_graph(file).metadata
+        record: dict[str, Any] = metadata.get("training", {})
         row = {
+            "network": metadata["network"]["name"],
             "run": name,
             "method": method,
             "layer_bits": " ".join(wide),

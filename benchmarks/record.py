@@ -16,7 +16,10 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def append_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds `rows` to results/`name`.csv, each with the conditions it was measured under."""
+    """Adds `rows` to results/`name`.csv, each with the conditions it was measured under.
+
+    Their keys are the table's columns, in any order; ValueError for others.
+    """
     conditions = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
@@ -25,9 +28,12 @@ def append_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> None:
     }
     path = RESULTS / f"{name}.csv"
     full = [{**conditions, **row} for row in rows]
-    new = not path.exists()
+    columns = list(full[0])
+    if path.exists():
+        with path.open(newline="") as file:
+            columns = next(csv.reader(file))
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, full[0].keys(), lineterminator="\n")
-        if new:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if file.tell() == 0:
             writer.writeheader()
         writer.writerows(full)

@@ -22,6 +22,7 @@ from etinynet.quantize.finetune import (
     distillation,
     finetune,
     recipe_of,
+    stages_of,
     taught,
     watched,
 )
@@ -89,7 +90,7 @@ def loss_of(network: list[Layer], teacher: list[Layer], start: Rounded) -> float
     """What training lowers, without labels, on pictures that it never sees."""
     x = pictures(16, seed=6)
     prepared = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
-    loss = distillation(prepared, teacher, start.statistics, False)
+    loss = distillation(prepared, teacher, start.statistics, False, watched(teacher))
     with torch.no_grad():
         prepared.values = run_layers(network, x)
         return loss(x, prepared.values[SCORES].flatten(1), torch.zeros(16).long()).item()
@@ -168,7 +169,9 @@ def same(one: Finetuned, two: Finetuned) -> bool:
     )
 
 
-@pytest.mark.parametrize(("method", "at"), [("best", 9), ("asq-paper", 3), ("asq-paper", 10)])
+@pytest.mark.parametrize(
+    ("method", "at"), [("best", 4), ("best", 9), ("asq-paper", 3), ("asq-paper", 10)]
+)
 def test_resumed_training_equals_uninterrupted(
     layers: list[Layer],
     starts: Callable[[str], Rounded],
@@ -177,7 +180,7 @@ def test_resumed_training_equals_uninterrupted(
     method: str,
     at: int,
 ) -> None:
-    """Stopped after `at` steps of 12: of asq-paper in its first stage and in its second."""
+    """Stopped after `at` steps of 12, in the first stage and in the second."""
     whole = trained(layers, starts, how, method)
     broken = dataclasses.replace(how, folder=tmp_path / "broken")
     steps = iter(range(1, 100))
@@ -192,6 +195,44 @@ def test_resumed_training_equals_uninterrupted(
     assert same(resumed, whole)
     finished = trained(layers, starts, dataclasses.replace(broken, resume=True), method)
     assert same(finished, whole)
+
+
+def test_groups_of_blocks_are_rounded_from_front_to_back(layers: list[Layer]) -> None:
+    names = [layer.name for layer in layers if layer.weight is not None]
+    ends = watched(layers)
+    blocks = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    for epochs in (1, 2, 7, 80):
+        stages = stages_of("best", True, names, ends, epochs)
+        assert len(stages) == min(epochs, 4, len(blocks))
+        assert sum(stage.epochs for stage in stages) == epochs
+        assert max(s.epochs for s in stages) - min(s.epochs for s in stages) <= 1
+        done: list[str] = []
+        for stage in stages:
+            done += stage.layers
+            assert done + list(stage.following) == names
+            assert {n.partition(".")[0] for n in stage.layers}.isdisjoint(
+                n.partition(".")[0] for n in stage.following
+            )
+        for stage in stages:
+            later = {name.partition(".")[0] for name in stage.layers + stage.following}
+            assert list(stage.watched) == [n for n in ends if n.partition(".")[0] in later]
+    assert len({stage.name for stage in stages}) == len(stages)
+
+
+def test_each_group_ends_as_integers(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning
+) -> None:
+    """Every stage has its folder and its epochs; what a stage rounded, the next leaves alone."""
+    recipe = dataclasses.replace(how.recipe, epochs=5)
+    found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), "best")
+    rows = [(row["stage"], row["epoch"]) for row in found.record["history"]]
+    folders = sorted(path.name for path in how.folder.iterdir())
+    assert list(dict.fromkeys(stage for stage, _ in rows)) == folders
+    assert len(rows) == 5
+    for layer in found.layers:
+        if layer.name in found.weights:
+            weight = found.weights[layer.name]
+            torch.testing.assert_close(layer.weight, weight.dequantized(), rtol=1e-6, atol=0)
 
 
 def test_asq_paper_trains_in_two_stages(
@@ -231,9 +272,9 @@ def test_the_loss_is_of_scores_tensors_and_labels(
     start = starts("lsq")
     network = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
     x, labels = pictures(6, seed=6), torch.arange(6) % 5
-    scores = network(x)
+    scores, names = network(x), watched(layers)
     without, with_labels = (
-        distillation(network, layers, start.statistics, labelled)(x, scores, labels)
+        distillation(network, layers, start.statistics, labelled, names)(x, scores, labels)
         for labelled in (False, True)
     )
     entropy = functional.cross_entropy(scores, labels)
@@ -244,13 +285,14 @@ def test_the_loss_is_of_scores_tensors_and_labels(
         for x in (scores, real[SCORES])
     )
     wanted = ((found - aim) ** 2).sum() / (aim**2).sum()
-    for name in watched(layers):
+    for name in names:
         deviation = start.statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1)
         error = ((network.values[name] - real[name]) / deviation).square().mean()
-        wanted = wanted + error / len(watched(layers))
+        wanted = wanted + error / len(names)
     torch.testing.assert_close(without.double(), wanted, rtol=1e-4, atol=1e-5)
     network.values = real
-    own = distillation(network, layers, start.statistics, False)(x, real[SCORES].flatten(1), labels)
+    loss = distillation(network, layers, start.statistics, False, names)
+    own = loss(x, real[SCORES].flatten(1), labels)
     assert abs(float(own)) < 1e-6
 
 
@@ -275,10 +317,10 @@ def test_of_many_held_out_pictures_some_are_looked_at(
     layers: list[Layer], data: TrainingData
 ) -> None:
     pixels = data.held_out.pixels
-    many = Pictures(pixels.repeat(150, 1, 1, 1), torch.zeros(150 * len(pixels)).long())
+    many = Pictures(pixels.repeat(75, 1, 1, 1), torch.zeros(75 * len(pixels)).long())
     found = taught(dataclasses.replace(data, held_out=many), layers).held_out
     assert torch.equal(found.pixels, many.pixels[::3])
-    assert len(found.labels) == 400
+    assert len(found.labels) == 200
 
 
 def test_labels_are_learnt_where_they_are_known(

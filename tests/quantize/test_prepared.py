@@ -166,3 +166,28 @@ def test_learned_steps_always_round() -> None:
     network.round_weights(False)
     for old, new in zip(before, network.quantized()[0], strict=True):
         assert old is None or torch.equal(old, new.weight)
+
+
+def test_following_layers_move_as_floats() -> None:
+    _, start = network_of("best")
+    layers, _ = started("best", "conv_relu_bn", 4, True)
+    deviations = {name: one.deviation for name, one in start.statistics.items()}
+    names = list(start.weights)
+    network = PreparedNetwork(layers, "best", True, start.weights, deviations, names[3:])
+    x = pictures(4, seed=3)
+    before = {layer.name: layer for layer in network.quantized()[0]}
+    for layer in layers[1:]:
+        if layer.name in names[3:]:
+            assert torch.equal(before[layer.name].weight, layer.weight)
+    network(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    after, integers = moved(network).quantized()
+    assert list(integers) == names[:3]
+    for layer in after:
+        if layer.name in names[3:]:
+            assert not torch.equal(layer.weight, before[layer.name].weight)
+            assert not layer.weight.requires_grad
+            step = start.weights[layer.name].scale.float().reshape(-1, 1, 1, 1)
+            moves = (layer.weight - before[layer.name].weight).reshape(len(step), -1)
+            # A quarter of what weights that are rounded move by, 0.05 levels times noise.
+            assert 0.008 < float((moves / step.flatten(1)).std()) < 0.017

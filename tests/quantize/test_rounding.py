@@ -162,7 +162,7 @@ def test_regression_is_least_squares(kind: str) -> None:
     """numpy's lstsq on the very columns: as many rows more as the damping stands for."""
     generator = torch.Generator().manual_seed(8)
     layer = layer_of(kind, generator)
-    real = torch.cat([correlated(kind, generator) for _ in range(2)])
+    real = torch.cat([correlated(kind, generator) for _ in range(4)])
     x = (real * 2).round() / 2
     moments = gathered(layer, x, real)
     found = regressed(layer.weight, moments)
@@ -185,7 +185,7 @@ def test_regression_is_least_squares(kind: str) -> None:
 def test_regression_makes_up_for_what_is_lost(kind: str) -> None:
     generator = torch.Generator().manual_seed(9)
     layer = layer_of(kind, generator)
-    real = torch.cat([correlated(kind, generator) for _ in range(2)])
+    real = torch.cat([correlated(kind, generator) for _ in range(4)])
     x = 0.8 * real  # a layer before that gives too little
     found = regressed(layer.weight, gathered(layer, x, real)).reshape(layer.weight.shape)
     bare = [(layer.weight.double(), real), (found, x), (layer.weight.double(), x)]
@@ -205,7 +205,7 @@ def test_regression_makes_up_for_what_is_lost(kind: str) -> None:
     torch.testing.assert_close(same, layer.weight.double().flatten(1))
 
 
-@pytest.mark.parametrize("count", [1, 16 * 12 - 1])
+@pytest.mark.parametrize("count", [1, 32 * 12 - 1])
 def test_few_positions_leave_the_weight_alone(count: int) -> None:
     generator = torch.Generator().manual_seed(6)
     layer = layer_of("dense", generator)
@@ -214,6 +214,16 @@ def test_few_positions_leave_the_weight_alone(count: int) -> None:
     assert torch.equal(regressed(layer.weight, gathered(layer, 0.5 * real[1:], real[1:])), own)
     more = regressed(layer.weight, gathered(layer, 0.5 * real, real))
     assert torch.equal(more, own) == (count == 1)
+
+
+def test_few_positions_are_damped_more() -> None:
+    generator = torch.Generator().manual_seed(6)
+    layer = layer_of("dense", generator)
+    x = torch.randn(32 * 12, 12, 1, 1, generator=generator)
+    for count, part in ((32 * 12 - 1, 0.2), (32 * 12, 1e-3)):
+        moments = gathered(layer, x[:count])
+        spread = moments.central()[0].diagonal().mean() * torch.eye(12).double()
+        torch.testing.assert_close(moments.damping()[0], part * spread)
 
 
 def test_moments_are_the_covariance_of_what_the_weights_meet() -> None:

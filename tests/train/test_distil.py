@@ -15,7 +15,7 @@ from etinynet.errors import ConfigError
 from etinynet.model.config import Block, EtinyNetConfig
 from etinynet.model.weights import LoadedModel, load_weights
 from etinynet.train.classify import train_classifier
-from etinynet.train.distil import divergence, first_classes, student_recipe, train_student
+from etinynet.train.distil import first_classes, scores_error, student_recipe, train_student
 from etinynet.train.pictures import Pictures, TrainingData, load_unlabelled
 from etinynet.train.recipe import Recipe
 
@@ -89,12 +89,14 @@ def test_a_student_that_is_no_twin(
     assert not made.exists()
 
 
-def test_divergence_is_its_formula() -> None:
+def test_scores_error_is_its_formula() -> None:
     torch.manual_seed(0)
     scores, aim = torch.randn(4, 5).double(), torch.randn(4, 5).double()
-    p, q = aim.softmax(1), scores.softmax(1)
-    assert torch.isclose(divergence(scores, aim), (p * (p / q).log()).sum(1).mean())
-    assert divergence(aim, aim + 3).abs() < 1e-12
+    p, q = (x - x.mean(1, keepdim=True) for x in (scores, aim))
+    wanted = ((p - q) ** 2).sum() / (q**2).sum()
+    assert torch.isclose(scores_error(scores, aim), wanted)
+    assert torch.isclose(scores_error(scores + 3, aim - 2), wanted)
+    assert scores_error(aim, aim + 3).abs() < 1e-12
 
 
 def test_first_classes_label_pictures() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,27 @@ from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
-from etinynet.train.distil import first_classes
-from etinynet.train.loop import STATE, Epoch, Loss, Progress, fit
+from etinynet.train.distil import first_classes, in_small_crops, scores_error
+from etinynet.train.loop import STATE, Loss, Progress, fit
 from etinynet.train.pictures import Pictures, TrainingData
 from etinynet.train.recipe import Recipe
 
 __all__ = [
     "Finetuned",
     "Finetuning",
+    "Stage",
     "distillation",
     "finetune",
     "recipe_of",
+    "stages_of",
     "taught",
     "watched",
 ]
 
-# Crops of this side are enough, and quicker: all positions share their weights.
-_SIDE = 128
 # So many held-out pictures, at most, are looked at after every epoch; they choose nothing.
-_HELD_OUT = 500
+_HELD_OUT = 200
+# Groups of blocks that are rounded one after the other.
+_GROUPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ def recipe_of(epochs: int, seed: int, gradual: bool) -> Recipe:
         learning_rate=8e-3 if gradual else 3e-3,
         momentum=0.97 if gradual else 0.9,
         weight_decay=0.0,
-        warmup_epochs=0,
+        warmup_epochs=1 if gradual and epochs > 1 else 0,
         label_smoothing=0.0,
         smallest_crop=0.25,
         flip=True,
@@ -96,7 +99,11 @@ def watched(layers: Sequence[Layer]) -> list[str]:
     """Tensors that the student has to match: the last of each block (`b3.` and so on), but the
     last of all, of which the scores are made."""
     names = [layer.name for layer in layers if "." in layer.name]
-    return list({name.partition(".")[0]: name for name in names}.values())[:-1]
+    return list({_block(name): name for name in names}.values())[:-1]
+
+
+def _block(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def distillation(
@@ -104,15 +111,13 @@ def distillation(
     teacher: Sequence[Layer],
     statistics: Mapping[str, ChannelStatistics],
     labelled: bool,
+    names: Sequence[str],
 ) -> Loss:
-    """Squared error of `network` against the float network, of scores and of `watched` tensors.
+    """Squared error of `network` against the float network, of scores and of tensors `names`.
 
-    That of the scores is relative to their variance, all classes alike: the divergence of the
-    probabilities would look at the few classes of the training pictures alone, and give up the
-    others. That of the tensors is in standard deviations of each channel; their mean is added,
-    and with `labelled` the labels' cross entropy.
+    That of the scores is distil.scores_error; that of the tensors is in standard deviations of each
+    channel; their mean is added, and with `labelled` the labels' cross entropy.
     """
-    names = watched(teacher)
     scale = {
         name: 1 / statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1) for name in names
     }
@@ -120,20 +125,13 @@ def distillation(
     def loss(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             real = run_layers(teacher, inputs)
-            aim = _centred(real[SCORES].flatten(1))
-            power = aim.square().mean().clamp_min(torch.finfo(aim.dtype).tiny)
-        total = (_centred(scores) - aim).square().mean() / power
+        total = scores_error(scores, real[SCORES].flatten(1))
         for name in names:
             error = (network.values[name] - real[name]) * scale[name]
             total = total + error.square().mean() / len(names)
         return total + functional.cross_entropy(scores, labels) if labelled else total
 
     return loss
-
-
-def _centred(scores: Tensor) -> Tensor:
-    """`scores` (N, classes) less each picture's mean, which decides nothing."""
-    return scores - scores.mean(1, keepdim=True)
 
 
 def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
@@ -147,15 +145,74 @@ def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
     return dataclasses.replace(data, held_out=held_out)
 
 
-def _stages(method: str, epochs: int) -> list[tuple[str, int]]:
-    """(name, epochs) of each stage; ConfigError where there are fewer epochs than stages."""
+def _recipe_of_stage(recipe: Recipe, epochs: int) -> Recipe:
+    warmup_epochs = min(recipe.warmup_epochs, epochs - 1)
+    return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=warmup_epochs)
+
+
+def _drawing(network: PreparedNetwork) -> Callable[[float, float], None]:
+    """What to do after each step of the optimizer: draw the weights to their levels."""
+
+    def draw(done: float, rate: float) -> None:
+        for weight in network.gradual():
+            weight.draw(rate * pull_at(done))
+
+    return draw
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training, in a folder `name`: which layers it rounds, which follow as floats.
+
+    `watched`: the tensors that it has to match. `rounds`: False for the paper's clamped stage.
+    """
+
+    name: str
+    epochs: int
+    layers: tuple[str, ...]
+    watched: tuple[str, ...]
+    following: tuple[str, ...] = ()
+    rounds: bool = True
+
+
+def stages_of(
+    method: str, gradual: bool, names: Sequence[str], ends: Sequence[str], epochs: int
+) -> list[Stage]:
+    """The stages of training the layers `names`, in order of execution; `ends` are `watched`.
+
+    Gradual methods round groups of blocks from front to back: each group on what those before it
+    give as integers, while the layers behind it follow as floats. A weight that is still between
+    two levels then meets no others but those of its group. Raises ConfigError where there are
+    fewer epochs than asq-paper has stages.
+    """
+    if gradual:
+        return _groups(names, ends, epochs)
+    everything, matched = tuple(names), tuple(ends)
     if method != "asq-paper":
-        return [("quantized", epochs)]
+        return [Stage("quantized", epochs, everything, matched)]
     if epochs < 2:
         raise ConfigError(
             f"recipe: epochs is {epochs!r}; 2 and more are allowed, for the two stages of asq-paper"
         )
-    return [("clamped", epochs // 2), ("quantized", epochs - epochs // 2)]
+    clamped = Stage("clamped", epochs // 2, everything, matched, rounds=False)
+    return [clamped, Stage("quantized", epochs - clamped.epochs, everything, matched)]
+
+
+def _groups(names: Sequence[str], ends: Sequence[str], epochs: int) -> list[Stage]:
+    blocks = list(dict.fromkeys(_block(name) for name in names))
+    count = min(_GROUPS, len(blocks), epochs)
+    parts = range(count + 1)
+    bounds = [(part * len(blocks) // count, part * epochs // count) for part in parts]
+
+    def within(some: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in some if _block(name) in chosen)
+
+    stages = []
+    for number, ((start, begun), (stop, done)) in enumerate(pairwise(bounds), 1):
+        layers, matched = within(names, blocks[start:stop]), within(ends, blocks[start:])
+        following = within(names, blocks[stop:])
+        stages.append(Stage(f"group-{number}", done - begun, layers, matched, following))
+    return stages
 
 
 def finetune(
@@ -172,46 +229,45 @@ def finetune(
     asq-paper trains the clamped float weights for the first half of the epochs, which are then
     the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
     """
-    stages = _stages(method, how.recipe.epochs)
     deviations = {name: found.deviation for name, found in start.statistics.items()}
     gradual = is_gradual(method, per_channel)
     # Few kinds of picture do not show the classifier what the other classes need.
     names = [name for name in start.weights if how.labelled or name != SCORES]
+    ends = watched(layers)
+    stages = stages_of(method, gradual, names, ends, how.recipe.epochs)
     pairs = zip(layers, start.layers, strict=True)
-    begin = [real if gradual or real.name not in names else rounded for real, rounded in pairs]
-    starts = {name: start.weights[name] for name in names}
-    network = PreparedNetwork(begin, method, per_channel, starts, deviations)
-    loss = distillation(network, layers, start.statistics, how.labelled)
-
-    def draw(done: float, rate: float) -> None:
-        for weight in network.gradual():
-            weight.draw(rate * pull_at(done))
-
-    data = how.data if how.labelled else taught(how.data, layers)
-    seen = dataclasses.replace(data.preprocess, size=min(data.preprocess.size, _SIDE))
-    data = dataclasses.replace(data, preprocess=seen)
-    history: list[Epoch] = []
-    for stage, epochs in stages:
-        network.round_weights(stage == "quantized")
-        # A run may have stopped before its second stage.
-        started = stage == stages[0][0] or (how.folder / stage / STATE).exists()
-        history += fit(
+    current = [real if gradual or real.name not in names else rounded for real, rounded in pairs]
+    data = in_small_crops(how.data if how.labelled else taught(how.data, layers))
+    integers: dict[str, QuantizedWeight] = {}
+    history: list[dict[str, Any]] = []
+    for stage, before in zip(stages, [None, *stages], strict=False):
+        if before is None or stage.layers != before.layers:
+            used = {name: start.weights[name] for name in stage.layers + stage.following}
+            network = PreparedNetwork(
+                current, method, per_channel, used, deviations, stage.following
+            )
+        network.round_weights(stage.rounds)
+        # A run may have stopped before this stage.
+        started = before is None or (how.folder / stage.name / STATE).exists()
+        rows = fit(
             network,
             data,
-            dataclasses.replace(how.recipe, epochs=epochs),
-            loss,
-            how.folder / stage,
-            identity={**how.identity, "stage": stage},
+            _recipe_of_stage(how.recipe, stage.epochs),
+            distillation(network, layers, start.statistics, how.labelled, stage.watched),
+            how.folder / stage.name,
+            identity={**how.identity, "stage": stage.name},
             resume=how.resume and started,
             progress=progress,
-            stepped=draw,
+            stepped=_drawing(network),
         )
-    trained, integers = network.quantized()
+        history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in rows]
+        current, found = network.quantized()
+        integers |= found
     record = {
         "recipe": how.recipe.to_json(),
         "labels": how.labelled,
         "pictures": len(data.train),
         "held_out": len(data.held_out),
-        "history": [dataclasses.asdict(row) for row in history],
+        "history": history,
     }
-    return Finetuned(trained, integers, record)
+    return Finetuned(current, integers, record)

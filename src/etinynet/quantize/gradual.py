@@ -9,15 +9,18 @@ from etinynet.quantize.methods import start_value
 from etinynet.quantize.quantizers import asq_latent, deviation, levels, rescaled, round_through
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["SLOW", "GradualWeight", "pull_at"]
+__all__ = ["SLOW", "FollowingWeight", "GradualWeight", "pull_at"]
 
 # Pull at the first and the last step, in units of the optimizer's step: so weak that hardly any
 # weight moves, and so strong that none stays between two levels.
-_WEAKEST, _STRONGEST = 0.02, 2.0
+_WEAKEST, _STRONGEST = 0.04, 8.0
 # The pull has its full strength after this part of the training.
 _RAMP = 0.9
 # Steps, or λ, move by this part of the optimizer's rate: each acts on all weights of a channel.
 SLOW = 0.15
+# Weights that follow move by this part of it, in levels: their unrest would hide what a change of
+# the weights before them does.
+_FOLLOW = 0.25
 # Largest number that atanh takes.
 _ALMOST = 1 - 1e-6
 
@@ -107,6 +110,24 @@ class GradualWeight(nn.Module):
         position = self.positions()
         codes = position.round().to(torch.int8)
         return QuantizedWeight(codes, self.scale().double().flatten(), self.bits, position)
+
+
+class FollowingWeight(nn.Module):
+    """Float weights, `start`'s steps telling how fast they learn, that are not drawn to levels."""
+
+    unit: Tensor
+    start: Tensor
+
+    def __init__(self, weight: Tensor, start: QuantizedWeight) -> None:
+        super().__init__()
+        shape = (-1, *[1] * (weight.dim() - 1))
+        self.register_buffer("start", weight.detach().clone())
+        self.register_buffer("unit", _FOLLOW * start.scale.float().reshape(shape))
+        self.latent = nn.Parameter(torch.zeros_like(self.start))
+
+    def weight(self) -> Tensor:
+        """The weight as float; gradients reach the parameter."""
+        return self.start + self.latent * self.unit
 
 
 def pull_at(done: float) -> float:

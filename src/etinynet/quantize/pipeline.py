@@ -25,6 +25,7 @@ from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.loop import Progress
+from etinynet.train.pictures import Pictures, to_network
 
 __all__ = ["MOST_PICTURES", "Quantization", "batches_of", "quantize_layers", "quantize_model"]
 
@@ -74,12 +75,24 @@ def batches_of(inputs: Tensor) -> list[Tensor]:
     return [b.contiguous(memory_format=torch.channels_last) for b in inputs.split(_BATCH)]
 
 
+def _middles(pictures: Pictures, side: int, most: int) -> Tensor:
+    """At most `most` of `pictures`, evenly spaced, their middles as network input."""
+    part = slice(None, None, max(-(-len(pictures) // most), 1))
+    edge = (pictures.pixels.shape[1] - side) // 2
+    return to_network(pictures.pixels[part, edge : edge + side, edge : edge + side])
+
+
 def quantize_layers(
-    layers: Sequence[Layer], widths: Mapping[str, int], rounder: Rounder, batches: Sequence[Tensor]
+    layers: Sequence[Layer],
+    widths: Mapping[str, int],
+    rounder: Rounder,
+    batches: Sequence[Tensor],
+    others: Sequence[Tensor] = (),
 ) -> Rounded:
     """Weights, scales and refitted constants of every layer, from batches of pictures minus 128.
 
-    `widths` gives the weight bits by layer name. Raises DataError or UnsupportedError.
+    `widths` gives the weight bits by layer name; `others` as correct.round_and_correct takes them.
+    Raises DataError or UnsupportedError.
     """
     statistics = calibrate(layers, batches)
     importance = output_sensitivity(layers, batches[:_SENSITIVITY_BATCHES])
@@ -91,7 +104,7 @@ def quantize_layers(
         if layer.kind == "global_avg_pool"
     }
     rules = ActivationRules(layers, statistics, importance, widths, counts)
-    return round_and_correct(layers, rounder, rules, batches)
+    return round_and_correct(layers, rounder, rules, batches, others)
 
 
 def quantize_model(
@@ -107,7 +120,8 @@ def quantize_model(
 
     `inputs`: calibration pictures minus 128, float32 (N, 3, size, size), size as the network will
     be used. `name` is the graph's, a C identifier; `metadata` is plain JSON and is kept. With
-    `finetuning` the quantized weights are trained, and the network they end in is calibrated again.
+    `finetuning` the quantized weights are trained, and the network they end in is calibrated again;
+    a classifier that is not trained is rounded on training pictures too.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
     layers = equalized(layers_of(model))
@@ -123,6 +137,7 @@ def quantize_model(
         def trained_or_new(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
             return integers.get(layer.name) or rounder(layer, moments)
 
-        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
+        others = batches_of(_middles(finetuning.data.train, inputs.shape[-1], config.pictures))
+        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches, others)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from etinynet.quantize.gradual import SLOW, GradualWeight
+from etinynet.quantize.gradual import SLOW, FollowingWeight, GradualWeight
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
@@ -81,7 +81,10 @@ class _PreparedLayer(nn.Module):
     deviation: Tensor
 
     def __init__(
-        self, layer: Layer, rounding: _RoundedWeight | GradualWeight, deviation: Tensor
+        self,
+        layer: Layer,
+        rounding: _RoundedWeight | GradualWeight | FollowingWeight,
+        deviation: Tensor,
     ) -> None:
         super().__init__()
         assert layer.gain is not None
@@ -109,7 +112,8 @@ class PreparedNetwork(nn.Module):
 
     `layers` give everything but the weights: those of `method` (methods.METHODS) start as `starts`
     has them; those of a gradual method start as the float weights of `layers` and take from
-    `starts` the scale. A layer that `starts` does not name stays as it is. `deviations`: the
+    `starts` the scale. Layers named in `following`, of `starts` too, are trained as floats, to make
+    up for what the others lose by rounding. All other layers stay as they are. `deviations`: the
     standard deviation of each channel of each output.
 
     Called with inputs (N, 3, H, W), pixel minus 128, it gives the scores (N, classes), and keeps
@@ -124,27 +128,32 @@ class PreparedNetwork(nn.Module):
         per_channel: bool,
         starts: Mapping[str, QuantizedWeight],
         deviations: Mapping[str, Tensor],
+        following: Collection[str] = (),
     ) -> None:
         super().__init__()
         self._layers = list(layers)
         self._prepared = nn.ModuleDict()
         for layer in layers:
-            if layer.name in starts:
-                assert layer.weight is not None
-                start = starts[layer.name]
-                rounding = (
-                    GradualWeight(layer.weight, start, method)
-                    if is_gradual(method, per_channel)
-                    else _RoundedWeight(method, per_channel, start)
-                )
-                deviation = deviations[layer.name]
-                self._prepared[_key(layer.name)] = _PreparedLayer(layer, rounding, deviation)
+            if layer.name not in starts:
+                continue
+            assert layer.weight is not None
+            start = starts[layer.name]
+            rounding: _RoundedWeight | GradualWeight | FollowingWeight
+            if layer.name in following:
+                rounding = FollowingWeight(layer.weight, start)
+            elif is_gradual(method, per_channel):
+                rounding = GradualWeight(layer.weight, start, method)
+            else:
+                rounding = _RoundedWeight(method, per_channel, start)
+            prepared = _PreparedLayer(layer, rounding, deviations[layer.name])
+            self._prepared[_key(layer.name)] = prepared
         self.values: dict[str, Tensor] = {}
 
     def round_weights(self, rounds: bool) -> None:
         """Whether ASQ and DoReFa round, or clamp only: the paper's first stage."""
         for layer in self._prepared.values():
-            layer.rounding.rounds = rounds
+            if isinstance(layer.rounding, _RoundedWeight):
+                layer.rounding.rounds = rounds
 
     def gradual(self) -> Iterator[GradualWeight]:
         """The weights that are not rounded in training."""
@@ -161,13 +170,15 @@ class PreparedNetwork(nn.Module):
 
     @torch.no_grad()
     def quantized(self) -> tuple[list[Layer], dict[str, QuantizedWeight]]:
-        """The layers, rounded and without gradients, and the integers of those in training."""
+        """The layers as they are in evaluation, without gradients, and the integers of those that
+        are rounded."""
         training, trained = self.training, self.eval()
-        integers = {
-            layer.name: trained._prepared[key].rounding.quantized()
-            for layer in self._layers
-            if (key := _key(layer.name)) in self._prepared
-        }
+        integers = {}
+        for layer in self._layers:
+            if (key := _key(layer.name)) in self._prepared:
+                rounding = trained._prepared[key].rounding
+                if not isinstance(rounding, FollowingWeight):
+                    integers[layer.name] = rounding.quantized()
         layers = trained.current()
         self.train(training)
         return layers, integers

@@ -12,15 +12,16 @@ from etinynet.quantize.weights import QuantizedWeight
 
 __all__ = ["InputMoments", "regressed", "round_compensated"]
 
-# Added to the moments' diagonal, relative to its mean: keeps the inverse steady.
-_DAMPING = 1e-3
+# Added to the moments' diagonal, relative to its mean: keeps the inverse steady. Few positions show
+# directions as still that other pictures move in.
+_DAMPING, _DAMPING_OF_FEW = 1e-3, 0.2
 # Constant inputs have no spread but this part of their square, far above what float64 leaves.
 _LEAST_SPREAD = 1e-8
 # Positions of each batch that are looked at: neighbours are much alike.
 _POSITIONS = 8192
-# So many positions a weight are needed before it may leave the float one: fewer would be learnt
-# by heart.
-_ENOUGH = 16
+# So many positions a weight are needed before weights may leave the float ones: fewer would be
+# learnt by heart.
+_ENOUGH = 32
 # From this width down, scales below the largest weight's are worth the search.
 _SEARCHED_BITS = 6
 _SCALES = [i / 40 for i in range(44, 10, -1)]
@@ -76,7 +77,12 @@ class InputMoments:
         least = _LEAST_SPREAD * square.clamp_min(_LEAST_SPREAD)
         spread = torch.maximum(self.central().diagonal(dim1=1, dim2=2).mean(1), least)
         size = self._sums["square"].shape[1]
-        return (_DAMPING * spread)[:, None, None] * torch.eye(size, dtype=torch.float64)
+        part = _DAMPING_OF_FEW if self.few() else _DAMPING
+        return (part * spread)[:, None, None] * torch.eye(size, dtype=torch.float64)
+
+    def few(self) -> bool:
+        """Whether there are too few positions for their number of weights to be relied on."""
+        return self.count < _ENOUGH * self._sums["square"].shape[1]
 
 
 def _columns(layer: Layer, x: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ def regressed(weight: Tensor, moments: InputMoments) -> Tensor:
     layer makes up for what they lost. With too few positions it is `weight` itself.
     """
     flat = weight.detach().double().flatten(1)
-    if moments.count < _ENOUGH * flat.shape[1]:
+    if moments.few():
         return flat
     damping = moments.damping()
     target = _times(flat, moments.cross() + damping)
