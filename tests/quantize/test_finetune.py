@@ -223,8 +223,11 @@ def test_each_group_ends_as_integers(
     layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning
 ) -> None:
     """Every stage has its folder and its epochs; what a stage rounded, the next leaves alone."""
-    recipe = dataclasses.replace(how.recipe, epochs=5)
-    found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), "best")
+    recipe, steps = dataclasses.replace(how.recipe, epochs=5), []
+    found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), "best", steps.append)
+    assert [at.epoch for at in steps] == [1 + step // 6 for step in range(30)]
+    assert {at.epochs for at in steps} == {5}
+    assert {at.finished.epoch for at in steps if at.finished is not None} <= {1, 2, 3, 4}
     rows = [(row["stage"], row["epoch"]) for row in found.record["history"]]
     folders = sorted(path.name for path in how.folder.iterdir())
     assert list(dict.fromkeys(stage for stage, _ in rows)) == folders

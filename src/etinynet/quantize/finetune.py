@@ -150,6 +150,21 @@ def _recipe_of_stage(recipe: Recipe, epochs: int) -> Recipe:
     return dataclasses.replace(recipe, epochs=epochs, warmup_epochs=warmup_epochs)
 
 
+def _counted(
+    progress: Callable[[Progress], None] | None, before: int, epochs: int
+) -> Callable[[Progress], None] | None:
+    """`progress` of a stage, counted in the `epochs` of all; `before` it there were so many."""
+    if progress is None:
+        return None
+
+    def step(at: Progress) -> None:
+        row = at.finished
+        row = None if row is None else dataclasses.replace(row, epoch=row.epoch + before)
+        progress(dataclasses.replace(at, epoch=at.epoch + before, epochs=epochs, finished=row))
+
+    return step
+
+
 def _drawing(network: PreparedNetwork) -> Callable[[float, float], None]:
     """What to do after each step of the optimizer: draw the weights to their levels."""
 
@@ -257,7 +272,7 @@ def finetune(
             how.folder / stage.name,
             identity={**how.identity, "stage": stage.name},
             resume=how.resume and started,
-            progress=progress,
+            progress=_counted(progress, len(history), how.recipe.epochs),
             stepped=_drawing(network),
         )
         history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in rows]
