@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,12 @@ from small_networks import pictures, small_network
 from etinynet.data.images import Preprocess
 from etinynet.errors import ConfigError
 from etinynet.graph import Graph, check, execute, graph_from_bytes, graph_to_bytes
+from etinynet.quantize import pipeline
+from etinynet.quantize.correct import Rounded
 from etinynet.quantize.finetune import Finetuning, recipe_of
-from etinynet.quantize.layers import SCORES
+from etinynet.quantize.layers import SCORES, Layer
 from etinynet.quantize.methods import METHODS
-from etinynet.quantize.pipeline import Quantization, quantize_model
+from etinynet.quantize.pipeline import Quantization, _middles, quantize_layers, quantize_model
 from etinynet.target.host import HostTarget
 from etinynet.train.pictures import Pictures, TrainingData
 
@@ -98,14 +102,19 @@ def test_wider_layers_are_nearer() -> None:
     assert likeness(wide) > likeness(narrow)
 
 
-@pytest.mark.parametrize("method", ["best", "asq-paper"])
-def test_trained(method: str, tmp_path: Path) -> None:
+def training_data() -> TrainingData:
+    """16 pictures a little larger than the network's, and 4 held out."""
     pixels = [
         (pictures(count, side, 3) + 128).permute(0, 2, 3, 1).to(torch.uint8)
         for count, side in ((16, 36), (4, 32))
     ]
     parts = [Pictures(each, torch.zeros(len(each)).long()) for each in pixels]
-    data = TrainingData(*parts, ("unlabelled",), Preprocess.for_size(32), "digest")
+    return TrainingData(*parts, ("unlabelled",), Preprocess.for_size(32), "digest")
+
+
+@pytest.mark.parametrize("method", ["best", "asq-paper"])
+def test_trained(method: str, tmp_path: Path) -> None:
+    data = training_data()
     recipe = recipe_of(2, 5, method == "best")
     how = Finetuning(data, False, recipe, tmp_path / "state", {})
     graph = made(Quantization(4, method), how)
@@ -118,6 +127,33 @@ def test_trained(method: str, tmp_path: Path) -> None:
     assert likeness(graph) > LEAST[method] - 0.05  # two steps are no training
     stored = graph_from_bytes(graph_to_bytes(graph), "file")
     assert stored.metadata == graph.metadata
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(0, []), (1, [0]), (3, [0, 2, 4]), (9, range(5))])
+def test_training_pictures_are_calibrated_on_by_their_middles(
+    most: int, chosen: Sequence[int]
+) -> None:
+    shown = Pictures(
+        torch.arange(5 * 36 * 36 * 3).reshape(5, 36, 36, 3).to(torch.uint8), torch.zeros(5)
+    )
+    wanted = shown.pixels[list(chosen), 2:34, 2:34].permute(0, 3, 1, 2).float() - 128
+    assert torch.equal(_middles(shown, 32, most), wanted)
+
+
+def test_the_trained_network_is_calibrated_on_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def counting(layers: list[Layer], *others: Any) -> Rounded:
+        counts.append(sum(len(batch) for batch in others[-1]))
+        return quantize_layers(layers, *others)
+
+    monkeypatch.setattr(pipeline, "quantize_layers", counting)
+    data = training_data()
+    recipe = recipe_of(1, 5, True)
+    made(Quantization(4, "best"), Finetuning(data, False, recipe, tmp_path / "state", {}))
+    assert counts == [24, 24 + len(data.train)]
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,9 @@ class Rounded:
 
 @torch.no_grad()
 def round_and_correct(
-    layers: Sequence[Layer],
-    rounder: Rounder,
-    rules: ActivationRules,
-    batches: Sequence[Tensor],
-    others: Sequence[Tensor] = (),
+    layers: Sequence[Layer], rounder: Rounder, rules: ActivationRules, batches: Sequence[Tensor]
 ) -> Rounded:
     """Rounds and fits every layer on the quantized outputs of the layers before it.
-
-    Of `others`, batches too, crops are looked at where the positions in `batches` are few.
 
     Each layer so makes up for what its predecessors shifted (the idea of bias correction, Nagel
     et al. 2019, section 4.2, extended to the gain; a normalization re-estimated to give the float
@@ -116,7 +110,7 @@ def round_and_correct(
     result = Rounded([], {}, {INPUT: INPUT_ACTIVATION}, rules.statistics)
 
     def seen_in_crops(name: str) -> Iterator[tuple[Tensor, Tensor]]:
-        for crop in (crop for batch in [*batches, *others] for crop in _crops(batch)):
+        for crop in (crop for batch in batches for crop in _crops(batch)):
             real = run_layers(layers[: len(result.layers)], crop)
             yield real[name], _quantized(result, crop)[name]
 

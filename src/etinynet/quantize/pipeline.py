@@ -77,22 +77,17 @@ def batches_of(inputs: Tensor) -> list[Tensor]:
 
 def _middles(pictures: Pictures, side: int, most: int) -> Tensor:
     """At most `most` of `pictures`, evenly spaced, their middles as network input."""
-    part = slice(None, None, max(-(-len(pictures) // most), 1))
+    part = slice(None, None, -(-len(pictures) // most)) if most else slice(0)
     edge = (pictures.pixels.shape[1] - side) // 2
     return to_network(pictures.pixels[part, edge : edge + side, edge : edge + side])
 
 
 def quantize_layers(
-    layers: Sequence[Layer],
-    widths: Mapping[str, int],
-    rounder: Rounder,
-    batches: Sequence[Tensor],
-    others: Sequence[Tensor] = (),
+    layers: Sequence[Layer], widths: Mapping[str, int], rounder: Rounder, batches: Sequence[Tensor]
 ) -> Rounded:
     """Weights, scales and refitted constants of every layer, from batches of pictures minus 128.
 
-    `widths` gives the weight bits by layer name; `others` as correct.round_and_correct takes them.
-    Raises DataError or UnsupportedError.
+    `widths` gives the weight bits by layer name. Raises DataError or UnsupportedError.
     """
     statistics = calibrate(layers, batches)
     importance = output_sensitivity(layers, batches[:_SENSITIVITY_BATCHES])
@@ -104,7 +99,7 @@ def quantize_layers(
         if layer.kind == "global_avg_pool"
     }
     rules = ActivationRules(layers, statistics, importance, widths, counts)
-    return round_and_correct(layers, rounder, rules, batches, others)
+    return round_and_correct(layers, rounder, rules, batches)
 
 
 def quantize_model(
@@ -120,8 +115,8 @@ def quantize_model(
 
     `inputs`: calibration pictures minus 128, float32 (N, 3, size, size), size as the network will
     be used. `name` is the graph's, a C identifier; `metadata` is plain JSON and is kept. With
-    `finetuning` the quantized weights are trained, and the network they end in is calibrated again;
-    a classifier that is not trained is rounded on training pictures too.
+    `finetuning` the quantized weights are trained, and the network they end in is calibrated again,
+    with as many of the training pictures too.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
     layers = equalized(layers_of(model))
@@ -137,7 +132,8 @@ def quantize_model(
         def trained_or_new(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
             return integers.get(layer.name) or rounder(layer, moments)
 
-        others = batches_of(_middles(finetuning.data.train, inputs.shape[-1], config.pictures))
-        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches, others)
+        most = min(config.pictures, MOST_PICTURES - config.pictures)
+        batches += batches_of(_middles(finetuning.data.train, inputs.shape[-1], most))
+        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)
