@@ -10,6 +10,7 @@ training to results/imagenet_int4_epochs.csv.
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
+def _spent(state: Path) -> float:
+    """Seconds of the epochs that an interrupted training has behind it."""
+    seconds = 0.0
+    for file in state.glob("*/metrics.csv"):
+        with file.open(newline="") as table:
+            seconds += sum(float(row["seconds"]) for row in csv.DictReader(table))
+    return seconds
+
+
 def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None:
     """Quantizes by the run `name` of RUNS with each number of epochs, and records the results."""
     method, wide, per_layer = RUNS[name]
@@ -44,7 +54,7 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None
         folders = tuple(arguments.data)
         state = file.with_name(f"{file.name}.training")
         teaching = Teaching(folders, arguments.data_pictures, epochs, 0, state.exists())
-        started = time.monotonic()
+        started = time.monotonic() - _spent(state)
         made = quantize_file(
             weights, arguments.calibration, file, request, None, teaching if epochs else None
         )
