@@ -10,12 +10,11 @@ training to results/imagenet_int4_epochs.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any
 
-from record import append_rows
+from record import append_rows, seconds_of, trained_epochs
 
 from etinynet.commands.quantizing import Request, Teaching, quantize_file
 from etinynet.commands.using import evaluate_model
@@ -35,15 +34,6 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
-def _spent(state: Path) -> float:
-    """Seconds of the epochs that an interrupted training has behind it."""
-    seconds = 0.0
-    for file in state.glob("*/metrics.csv"):
-        with file.open(newline="") as table:
-            seconds += sum(float(row["seconds"]) for row in csv.DictReader(table))
-    return seconds
-
-
 def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None:
     """Quantizes by the run `name` of RUNS with each number of epochs, and records the results."""
     method, wide, per_layer = RUNS[name]
@@ -54,7 +44,7 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None
         folders = tuple(arguments.data)
         state = file.with_name(f"{file.name}.training")
         teaching = Teaching(folders, arguments.data_pictures, epochs, 0, state.exists())
-        started = time.monotonic() - _spent(state)
+        started = time.monotonic() - seconds_of(trained_epochs(state))  # of an interrupted run
         made = quantize_file(
             weights, arguments.calibration, file, request, None, teaching if epochs else None
         )

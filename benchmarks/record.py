@@ -10,7 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append_rows"]
+from etinynet.train.loop import METRICS
+
+__all__ = ["append_rows", "seconds_of", "trained_epochs"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -37,3 +39,17 @@ def append_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if file.tell() == 0:
             writer.writeheader()
         writer.writerows(full)
+
+
+def trained_epochs(folder: Path) -> list[dict[str, str]]:
+    """What a training in `folder`, or in the folders in it, has behind it: a row an epoch."""
+    rows: list[dict[str, str]] = []
+    for path in sorted(folder.rglob(METRICS)):
+        with path.open(newline="") as file:
+            rows += csv.DictReader(file)
+    return rows
+
+
+def seconds_of(epochs: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds that `trained_epochs` took."""
+    return sum((float(row["seconds"]) for row in epochs), 0.0)

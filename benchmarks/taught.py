@@ -9,15 +9,14 @@ goes on where it stopped. A row goes to results/taught.csv, all epochs to result
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
-from record import append_rows
+from record import append_rows, seconds_of, trained_epochs
 
 from etinynet.commands.training import teach
 from etinynet.commands.using import evaluate_model
 from etinynet.train.classify import WEIGHTS
-from etinynet.train.loop import METRICS, STATE
+from etinynet.train.loop import STATE
 
 __all__ = ["main"]
 
@@ -35,13 +34,12 @@ def main() -> None:
     model = arguments.model
     made = teach(str(arguments.weights), arguments.data, out, model, None, epochs, 0, resume)
     found = evaluate_model(str(out / WEIGHTS), sample, sample / "labels.tsv", None, False)
-    with (out / METRICS).open(newline="") as file:
-        rows = [{"network": model, **row} for row in csv.DictReader(file)]
+    rows = [{"network": model, **row} for row in trained_epochs(out)]
     row = {
         "network": model,
         "folders": " ".join(folder.name for folder in arguments.data),
         "epochs": epochs,
-        "seconds": round(sum(float(each["seconds"]) for each in rows)),
+        "seconds": round(seconds_of(rows)),
         "held_out": made["n"],
         "agreement": round(made["agreement"], 2),
         "n": found["n"],

@@ -23,7 +23,7 @@ from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.distil import first_classes, in_small_crops, scores_error
 from etinynet.train.loop import STATE, Loss, Progress, fit
-from etinynet.train.pictures import Pictures, TrainingData
+from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe
 
 __all__ = [
@@ -139,8 +139,7 @@ def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
 
     Of many held-out pictures it keeps some, evenly spaced.
     """
-    part = slice(None, None, max(-(-len(data.held_out) // _HELD_OUT), 1))
-    some = Pictures(data.held_out.pixels[part], data.held_out.labels[part])
+    some = data.held_out.some(_HELD_OUT)
     held_out = first_classes(some, lambda x: run_layers(teacher, x)[SCORES].flatten(1))
     return dataclasses.replace(data, held_out=held_out)
 

@@ -41,8 +41,7 @@ class GradualWeight(nn.Module):
     def __init__(self, weight: Tensor, start: QuantizedWeight, method: str) -> None:
         super().__init__()
         self.method, self.bits, self.top = method, start.bits, levels(start.bits)
-        shape = (-1, *[1] * (weight.dim() - 1))
-        scale = start.scale.reshape(shape)
+        scale = start.scales()
         position = (weight.detach().double() / scale).clamp(-self.top, self.top)
         value, curve = torch.ones_like(start.scale), torch.ones_like(scale)
         if method == "asq":
@@ -120,9 +119,8 @@ class FollowingWeight(nn.Module):
 
     def __init__(self, weight: Tensor, start: QuantizedWeight) -> None:
         super().__init__()
-        shape = (-1, *[1] * (weight.dim() - 1))
         self.register_buffer("start", weight.detach().clone())
-        self.register_buffer("unit", _FOLLOW * start.scale.float().reshape(shape))
+        self.register_buffer("unit", _FOLLOW * start.scales().float())
         self.latent = nn.Parameter(torch.zeros_like(self.start))
 
     def weight(self) -> Tensor:

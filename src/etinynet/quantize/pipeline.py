@@ -75,11 +75,10 @@ def batches_of(inputs: Tensor) -> list[Tensor]:
     return [b.contiguous(memory_format=torch.channels_last) for b in inputs.split(_BATCH)]
 
 
-def _middles(pictures: Pictures, side: int, most: int) -> Tensor:
-    """At most `most` of `pictures`, evenly spaced, their middles as network input."""
-    part = slice(None, None, -(-len(pictures) // most)) if most else slice(0)
+def _middles(pictures: Pictures, side: int) -> Tensor:
+    """The middles of `pictures` as network input."""
     edge = (pictures.pixels.shape[1] - side) // 2
-    return to_network(pictures.pixels[part, edge : edge + side, edge : edge + side])
+    return to_network(pictures.pixels[:, edge : edge + side, edge : edge + side])
 
 
 def quantize_layers(
@@ -133,7 +132,7 @@ def quantize_model(
             return integers.get(layer.name) or rounder(layer, moments)
 
         most = min(config.pictures, MOST_PICTURES - config.pictures)
-        batches += batches_of(_middles(finetuning.data.train, inputs.shape[-1], most))
+        batches += batches_of(_middles(finetuning.data.train.some(most), inputs.shape[-1]))
         rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)

@@ -32,8 +32,7 @@ class _RoundedWeight(nn.Module):
         self.method, self.per_channel = method, per_channel
         self.bits, self.rounds = start.bits, True
         value = start_value(method, start.rounded(), self.bits, per_channel)
-        shape = (-1, *[1] * (start.position.dim() - 1))
-        self.register_buffer("unit", start.scale.float().reshape(shape))
+        self.register_buffer("unit", start.scales().float())
         self.register_buffer("start", value.float().reshape(-1))
         self.latent = nn.Parameter(start.position.clone())
         self.spread = nn.Parameter(torch.zeros_like(self.start))
@@ -173,12 +172,11 @@ class PreparedNetwork(nn.Module):
         """The layers as they are in evaluation, without gradients, and the integers of those that
         are rounded."""
         training, trained = self.training, self.eval()
-        integers = {}
-        for layer in self._layers:
-            if (key := _key(layer.name)) in self._prepared:
-                rounding = trained._prepared[key].rounding
-                if not isinstance(rounding, FollowingWeight):
-                    integers[layer.name] = rounding.quantized()
+        integers = {
+            prepared.layer.name: prepared.rounding.quantized()
+            for prepared in trained._prepared.values()
+            if not isinstance(prepared.rounding, FollowingWeight)
+        }
         layers = trained.current()
         self.train(training)
         return layers, integers

@@ -23,11 +23,12 @@ class QuantizedWeight:
 
     def dequantized(self) -> Tensor:
         """The float weight that the integers stand for, float32."""
-        return (self.integers * self._scales()).float()
+        return (self.integers * self.scales()).float()
 
     def rounded(self) -> Tensor:
         """The float weight that was rounded, float32."""
-        return (self.position * self._scales()).float()
+        return (self.position * self.scales()).float()
 
-    def _scales(self) -> Tensor:
+    def scales(self) -> Tensor:
+        """`scale` in a shape that meets the integers'."""
         return self.scale.reshape(-1, *[1] * (self.integers.dim() - 1))
