@@ -15,6 +15,7 @@ from etinynet.quantize.gradual import pull_at
 from etinynet.quantize.layers import SCORES, run_layers
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import asq_latent, levels, rescaled
+from etinynet.quantize.weights import lowest_code
 
 
 def float_start(method: str, bits: int) -> PreparedNetwork:
@@ -34,7 +35,8 @@ def test_it_starts_as_the_float_network(method: str, bits: int) -> None:
             continue
         scale = start.weights[layer.name].scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
         limit = (levels(bits) * scale).float()
-        wanted = layer.weight.clamp(-limit, limit)
+        low = -levels(bits) if method == "asq" else lowest_code(layer.kind, bits)
+        wanted = torch.maximum(layer.weight, (low * scale).float()).minimum(limit)
         torch.testing.assert_close(
             current.weight, wanted, rtol=2e-4, atol=1e-5 * float(limit.max())
         )
@@ -56,21 +58,26 @@ def test_only_training_leaves_weights_between_levels(method: str) -> None:
         assert torch.equal(rounded, between.round())
         assert not torch.equal(rounded, between)
         assert torch.equal(weight.quantized().integers, rounded.to(torch.int8))
-        assert int(rounded.abs().max()) <= levels(4)
+        assert weight.lowest <= int(rounded.min())
+        assert int(rounded.max()) <= levels(4)
 
 
 def test_a_latent_weight_comes_back_into_the_range() -> None:
     """Beyond the last level it would never feel a gradient again."""
-    network = float_start("best", 4)
-    with torch.no_grad():
+    for beyond in (100, -100):
+        network = float_start("best", 4)
+        with torch.no_grad():
+            for weight in network.gradual():
+                weight.latent += beyond
+        x = pictures(2, seed=3)
+        network(x).square().sum().backward()
+        lows = {each.lowest for each in network.gradual()}
+        assert lows == {-7, -8}  # of depthwise layers, and of the others
         for weight in network.gradual():
-            weight.latent += 100
-    x = pictures(2, seed=3)
-    network(x).square().sum().backward()
-    for weight in network.gradual():
-        assert bool((weight.latent == levels(4)).all())
-        assert weight.latent.grad is not None
-        assert bool(weight.latent.grad.any())
+            last = levels(4) if beyond > 0 else weight.lowest
+            assert bool((weight.latent == last).all())
+            assert weight.latent.grad is not None
+            assert bool(weight.latent.grad.any())
 
 
 @pytest.mark.parametrize("method", ["best", "asq"])

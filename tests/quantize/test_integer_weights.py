@@ -17,7 +17,7 @@ from etinynet.quantize.methods import METHODS, PAPER_LAMBDA, Widths, rounder_of,
 from etinynet.quantize.quantizers import asq, dorefa_symmetric, least_squares_scale, levels, lsq
 from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 #: Methods that need no pictures.
 NEAREST = [method for method in METHODS if method not in ("best", "asq")]
@@ -108,9 +108,15 @@ def test_best_is_compensated_rounding() -> None:
     gathered = seen(layer)
     for per_channel in (True, False):
         found = rounder_of("best", {"a": 3}, per_channel)(layer, lambda: gathered)
-        wanted = round_compensated(layer.weight, 3, gathered)
+        wanted = round_compensated(layer.weight, 3, gathered, -4)
         assert torch.equal(found.integers, wanted.integers)
         assert torch.equal(found.scale, wanted.scale)
+
+
+def test_only_few_bits_have_the_lowest_code_of_all() -> None:
+    """Depthwise weights never: a turned input channel turns them, and 8 has no place in 4 bits."""
+    assert [lowest_code("pointwise", bits) for bits in (2, 4, 6, 7, 8)] == [-2, -8, -32, -63, -127]
+    assert [lowest_code("depthwise", bits) for bits in (2, 4, 8)] == [-1, -7, -127]
 
 
 def test_where_training_starts() -> None:

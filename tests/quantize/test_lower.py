@@ -176,7 +176,8 @@ def test_the_form_of_the_graph() -> None:
         assert (tensor.bits > 8) == wide
         if op.weight is not None:
             assert op.weight_bits == 4
-            assert np.abs(op.weight).max() <= 7
+            assert op.weight.min() >= (-7 if op.kind == "depthwise" else -8)
+            assert op.weight.max() <= 7
         if op.bias is not None:
             assert op.requantization.relu
 

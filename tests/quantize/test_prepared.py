@@ -18,6 +18,7 @@ from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.methods import METHODS, rounder_of
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import clamped, levels, rescaled
+from etinynet.quantize.weights import lowest_code
 
 
 @functools.cache
@@ -92,7 +93,9 @@ def test_it_is_what_it_says_it_is(method: str) -> None:
             assert not layer.weight.requires_grad
             found = integers[layer.name]
             torch.testing.assert_close(found.dequantized(), layer.weight, rtol=1e-6, atol=0)
-            assert int(found.integers.abs().max()) <= levels(4)
+            low = lowest_code(layer.kind, 4) if method == "best" else -levels(4)
+            assert low <= int(found.integers.min())
+            assert int(found.integers.max()) <= levels(4)
             assert found.position.shape == layer.weight.shape
         else:
             assert layer.name in ("pool", "features")

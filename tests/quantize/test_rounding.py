@@ -99,6 +99,24 @@ def test_less_error_than_nearest_rounding(kind: str, bits: int) -> None:
     assert sum(ratios) / len(ratios) < 0.7, ratios
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_one_level_more_is_less_error(bits: int) -> None:
+    """Below the symmetric codes lies one more of two's complement."""
+    generator = torch.Generator().manual_seed(7)
+    ratios, lowest, found = [], -(1 << (bits - 1)), set()
+    for _ in range(12):
+        layer, x = layer_of("pointwise", generator), correlated("pointwise", generator)
+        moments = gathered(layer, x)
+        wide = round_compensated(layer.weight, bits, moments, lowest)
+        plain = round_compensated(layer.weight, bits, moments)
+        found.add(int(wide.integers.min()))
+        assert int(wide.integers.max()) <= levels(bits)
+        assert torch.equal(wide.position.round().to(torch.int8), wide.integers)
+        ratios.append(float(error(layer, wide, x).sum() / error(layer, plain, x).sum()))
+    assert min(found) == lowest
+    assert sum(ratios) / len(ratios) < 0.95, ratios
+
+
 def squared(target: Tensor, rounded: QuantizedWeight, moments: InputMoments) -> Tensor:
     """The squared output error of each channel, as rounding counts it: damping included."""
     left = (target - rounded.dequantized().double().flatten(1))[:, None]
@@ -151,7 +169,7 @@ def test_polishing_never_raises_the_error(bits: int, seed: int, groups: int) -> 
         return (left @ moments @ left.transpose(1, 2))[:, 0, 0]
 
     before = errors(scale, codes)
-    found, polished = _polished(target, scale, codes.clone(), moments, top)
+    found, polished = _polished(target, scale, codes.clone(), moments, -top, top)
     assert bool((errors(found, polished) <= before * (1 + 1e-9)).all())
     assert float(polished.abs().max()) <= top
     assert torch.equal(polished, polished.round())

@@ -11,8 +11,7 @@ from torch import Tensor
 from etinynet.errors import UnsupportedError
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer
-from etinynet.quantize.quantizers import levels
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 __all__ = [
     "INPUT_ACTIVATION",
@@ -161,7 +160,7 @@ def _bits_before(
     bits = 16
     for layer in layers:
         if layer.input == name and layer.weight is not None:
-            total = layer.weight[0].numel() * levels(widths[layer.name])
+            total = -layer.weight[0].numel() * lowest_code(layer.kind, widths[layer.name])
             limit = 2**31 if layer.bias is None and ceiling is None else 2**30
             while total << (bits - 1) >= limit:
                 bits -= 1

@@ -28,21 +28,23 @@ _ALMOST = 1 - 1e-6
 class GradualWeight(nn.Module):
     """The weights of one layer as positions between levels, rounded in evaluation mode alone.
 
-    They start as the float weights, clipped to the range of `start`'s scale. `latent` is counted in
-    levels; `SLOW · spread` is the logarithm of the step (method best), or of λ (asq), over its
-    start. The latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the
-    float weights: the paper's clamped weights as initial points (section 3, "Training").
+    They start as the float weights, clipped to the range of `start`'s scale, which method best has
+    from `lowest` levels on; that of asq is symmetric. `latent` is counted in levels;
+    `SLOW · spread` is the logarithm of the step (method best), or of λ (asq), over its start. The
+    latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the float
+    weights: the paper's clamped weights as initial points (section 3, "Training").
     """
 
     unit: Tensor
     start: Tensor
     curve: Tensor
 
-    def __init__(self, weight: Tensor, start: QuantizedWeight, method: str) -> None:
+    def __init__(self, weight: Tensor, start: QuantizedWeight, method: str, lowest: int) -> None:
         super().__init__()
         self.method, self.bits, self.top = method, start.bits, levels(start.bits)
+        self.lowest = -self.top if method == "asq" else lowest
         scale = start.scales()
-        position = (weight.detach().double() / scale).clamp(-self.top, self.top)
+        position = (weight.detach().double() / scale).clamp(self.lowest, self.top)
         value, curve = torch.ones_like(start.scale), torch.ones_like(scale)
         if method == "asq":
             largest = position.abs().amax(list(range(1, weight.dim())), keepdim=True)
@@ -64,12 +66,12 @@ class GradualWeight(nn.Module):
         return self.start * (SLOW * self.spread).exp()
 
     def positions(self) -> Tensor:
-        """Weights in levels, -a to a, rounded in evaluation mode."""
+        """Weights in levels, rounded in evaluation mode."""
         if self.method == "asq":
             found = self.top * rescaled(self.latent * self.curve, self._value(), True)
         else:
             with torch.no_grad():
-                self.latent.clamp_(-self.top, self.top)
+                self.latent.clamp_(self.lowest, self.top)
             found = self.latent.view_as(self.latent)  # no parameter of its own when it is kept
         return found if self.training else round_through(found)
 

@@ -15,7 +15,7 @@ from etinynet.quantize.layers import Layer
 from etinynet.quantize.quantizers import asq, dorefa_symmetric, least_squares_scale, levels
 from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 __all__ = ["METHODS", "PAPER_LAMBDA", "Widths", "is_gradual", "rounder_of", "start_value"]
 
@@ -103,14 +103,16 @@ def rounder_of(method: str, widths: dict[str, int], per_channel: bool) -> Rounde
 
     def compensated(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
         assert layer.weight is not None
-        return round_compensated(layer.weight, widths[layer.name], moments())
+        bits = widths[layer.name]
+        return round_compensated(layer.weight, bits, moments(), lowest_code(layer.kind, bits))
 
     def nearest(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
         assert layer.weight is not None
         return _nearest(method, layer.weight, widths[layer.name], per_channel)
 
     def compensated_asq(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
-        start = compensated(layer, moments)
+        assert layer.weight is not None
+        start = round_compensated(layer.weight, widths[layer.name], moments())
         return _nearest(method, start.rounded(), start.bits, per_channel)
 
     return {"best": compensated, "asq": compensated_asq}.get(method, nearest)

@@ -75,6 +75,11 @@ def batches_of(inputs: Tensor) -> list[Tensor]:
     return [b.contiguous(memory_format=torch.channels_last) for b in inputs.split(_BATCH)]
 
 
+def _mixed(inputs: Tensor) -> Tensor:
+    """`inputs` in an order of chance: the sensitivity is seen by the first batches alone."""
+    return inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))]
+
+
 def _middles(pictures: Pictures, side: int) -> Tensor:
     """The middles of `pictures` as network input."""
     edge = (pictures.pixels.shape[1] - side) // 2
@@ -132,7 +137,8 @@ def quantize_model(
             return integers.get(layer.name) or rounder(layer, moments)
 
         most = min(config.pictures, MOST_PICTURES - config.pictures)
-        batches += batches_of(_middles(finetuning.data.train.some(most), inputs.shape[-1]))
+        others = _middles(finetuning.data.train.some(most), inputs.shape[-1])
+        batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], others])))
         rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)

@@ -12,7 +12,7 @@ from etinynet.quantize.gradual import SLOW, FollowingWeight, GradualWeight
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 __all__ = ["PreparedNetwork"]
 
@@ -141,7 +141,8 @@ class PreparedNetwork(nn.Module):
             if layer.name in following:
                 rounding = FollowingWeight(layer.weight, start)
             elif is_gradual(method, per_channel):
-                rounding = GradualWeight(layer.weight, start, method)
+                lowest = lowest_code(layer.kind, start.bits)
+                rounding = GradualWeight(layer.weight, start, method, lowest)
             else:
                 rounding = _RoundedWeight(method, per_channel, start)
             prepared = _PreparedLayer(layer, rounding, deviations[layer.name])

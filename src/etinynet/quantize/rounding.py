@@ -118,22 +118,24 @@ def regressed(weight: Tensor, moments: InputMoments) -> Tensor:
     return torch.linalg.solve(left[0], target.T).T
 
 
-def _compensated(target: Tensor, scale: Tensor, inverse: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(codes, what was rounded to them), column by column.
+def _compensated(
+    target: Tensor, scale: Tensor, inverse: Tensor, low: int, top: int
+) -> tuple[Tensor, Tensor]:
+    """(codes `low` to `top`, what was rounded to them), column by column.
 
     The error of each column moves into those not yet rounded.
     """
     left = target / scale
     codes = torch.empty_like(left)
     for column in range(left.shape[1]):
-        codes[:, column] = left[:, column].round().clamp(-top, top)
+        codes[:, column] = left[:, column].round().clamp(low, top)
         error = (left[:, column] - codes[:, column]) / inverse[:, column, column]
         left[:, column + 1 :] -= error[:, None] * inverse[:, column, column + 1 :]
     return codes, left
 
 
 def _polished(
-    target: Tensor, scale: Tensor, codes: Tensor, moments: Tensor, top: int
+    target: Tensor, scale: Tensor, codes: Tensor, moments: Tensor, low: int, top: int
 ) -> tuple[Tensor, Tensor]:
     """(scale, codes) after sweeps: the best scale for the codes, then the best code of each column.
 
@@ -147,28 +149,31 @@ def _polished(
         for column in range(codes.shape[1]):
             own = moments[:, column, column, None]
             best = codes[:, column : column + 1] + slope[:, column : column + 1] / (own * scale)
-            best = best.round().clamp(-top, top)
+            best = best.round().clamp(low, top)
             change = (codes[:, column : column + 1] - best) * scale
             codes[:, column : column + 1] = best
             slope = slope + change * moments[:, column]
     return scale, codes
 
 
-def round_compensated(weight: Tensor, bits: int, moments: InputMoments) -> QuantizedWeight:
+def round_compensated(
+    weight: Tensor, bits: int, moments: InputMoments, lowest: int | None = None
+) -> QuantizedWeight:
     """Integers and one scale an output channel, chosen for a small error of the layer's output.
 
     GPTQ (Frantar et al. 2022, algorithm 1; the columns of largest moments first) on the regressed
     weight, for each of a row of scales if `bits` is small; the best, or the nearest integers where
     they are closer, are polished by coordinate descent. A channel of zeros gets the scale of
-    the coarsest. ConfigError: `bits` not 2 to 8.
+    the coarsest. Codes go from `lowest`, symmetric without it. ConfigError: `bits` not 2 to 8.
     """
     top = levels(bits)
+    low = -top if lowest is None else lowest
     target = regressed(weight, moments)
     damped = moments.central() + moments.damping()
     order = damped.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True)
     target, damped = target[:, order], damped[:, order][:, :, order]
     inverse = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
-    largest = target.abs().amax(1, keepdim=True) / top
+    largest = torch.maximum(target / top, target / low).amax(1, keepdim=True)
     spare = largest.amax() if largest.any() else torch.ones((), dtype=torch.float64)
     largest = torch.where(largest > 0, largest, spare)
 
@@ -179,12 +184,12 @@ def round_compensated(weight: Tensor, bits: int, moments: InputMoments) -> Quant
     near = target / largest
     best = measured(largest, near.round(), near)
     for part in _SCALES if bits <= _SEARCHED_BITS else [1.0]:
-        found = measured(largest * part, *_compensated(target, largest * part, inverse, top))
+        found = measured(largest * part, *_compensated(target, largest * part, inverse, low, top))
         closer = found[0] < best[0]
         best = tuple(torch.where(closer, new, old) for new, old in zip(found, best, strict=True))
     _, scale, codes, position = best
     if bits <= _SEARCHED_BITS:
-        scale, codes = _polished(target, scale, codes.clone(), damped, top)
+        scale, codes = _polished(target, scale, codes.clone(), damped, low, top)
     position = codes + (position - codes).clamp(-_CELL, _CELL)
     back = order.argsort()
     return QuantizedWeight(
