@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.methods import Widths, rounder_of
 from etinynet.quantize.pipeline import quantize_layers
 from etinynet.quantize.prepared import PreparedNetwork
-from etinynet.train.loop import Progress
+from etinynet.train.loop import Epoch, Progress
 from etinynet.train.pictures import Pictures, TrainingData
 
 BITS = 2
@@ -236,6 +237,30 @@ def test_each_group_ends_as_integers(
         if layer.name in found.weights:
             weight = found.weights[layer.name]
             torch.testing.assert_close(layer.weight, weight.dequantized(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "sides"), [("best", [128] * 3 + [160]), ("lsq", [128]), ("asq-paper", [128] * 2)]
+)
+def test_only_the_last_group_sees_whole_crops(
+    layers: list[Layer],
+    starts: Callable[[str], Rounded],
+    how: Finetuning,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    sides: list[int],
+) -> None:
+    seen: list[int] = []
+
+    def untrained(network: PreparedNetwork, data: TrainingData, *_: Any, **__: Any) -> list[Epoch]:
+        seen.append(data.preprocess.size)
+        return []
+
+    monkeypatch.setattr("etinynet.quantize.finetune.fit", untrained)
+    large = dataclasses.replace(how.data, preprocess=Preprocess.for_size(160))
+    recipe = dataclasses.replace(how.recipe, epochs=8)
+    trained(layers, starts, dataclasses.replace(how, data=large, recipe=recipe), method)
+    assert seen == sides
 
 
 def test_asq_paper_trains_in_two_stages(

@@ -179,6 +179,7 @@ class Stage:
     """A part of the training, in a folder `name`: which layers it rounds, which follow as floats.
 
     `watched`: the tensors that it has to match. `rounds`: False for the paper's clamped stage.
+    `whole`: crops are as large as the network's input, not small ones.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Stage:
     watched: tuple[str, ...]
     following: tuple[str, ...] = ()
     rounds: bool = True
+    whole: bool = False
 
 
 def stages_of(
@@ -196,8 +198,9 @@ def stages_of(
 
     Gradual methods round groups of blocks from front to back: each group on what those before it
     give as integers, while the layers behind it follow as floats. A weight that is still between
-    two levels then meets no others but those of its group. Raises ConfigError where there are
-    fewer epochs than asq-paper has stages.
+    two levels then meets no others but those of its group. The last group sees whole crops: in
+    small ones its maps have few positions, most of them at the border. Raises ConfigError where
+    there are fewer epochs than asq-paper has stages.
     """
     if gradual:
         return _groups(names, ends, epochs)
@@ -225,7 +228,8 @@ def _groups(names: Sequence[str], ends: Sequence[str], epochs: int) -> list[Stag
     for number, ((start, begun), (stop, done)) in enumerate(pairwise(bounds), 1):
         layers, matched = within(names, blocks[start:stop]), within(ends, blocks[start:])
         following = within(names, blocks[stop:])
-        stages.append(Stage(f"group-{number}", done - begun, layers, matched, following))
+        name, whole = f"group-{number}", number == count
+        stages.append(Stage(name, done - begun, layers, matched, following, whole=whole))
     return stages
 
 
@@ -251,7 +255,7 @@ def finetune(
     stages = stages_of(method, gradual, names, ends, how.recipe.epochs)
     pairs = zip(layers, start.layers, strict=True)
     current = [real if gradual or real.name not in names else rounded for real, rounded in pairs]
-    data = in_small_crops(how.data if how.labelled else taught(how.data, layers))
+    data = how.data if how.labelled else taught(how.data, layers)
     integers: dict[str, QuantizedWeight] = {}
     history: list[dict[str, Any]] = []
     for stage, before in zip(stages, [None, *stages], strict=False):
@@ -265,7 +269,7 @@ def finetune(
         started = before is None or (how.folder / stage.name / STATE).exists()
         rows = fit(
             network,
-            data,
+            data if stage.whole else in_small_crops(data),
             _recipe_of_stage(how.recipe, stage.epochs),
             distillation(network, layers, start.statistics, how.labelled, stage.watched),
             how.folder / stage.name,
