@@ -69,7 +69,8 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float) -> None
         }
         append_rows("imagenet_int4", [row])
         if record:
-            rows = [{"run": name, **epoch} for epoch in record["history"]]
+            named = {"network": row["network"], "run": name}
+            rows = [{**named, **epoch} for epoch in record["history"]]
             append_rows("imagenet_int4_epochs", rows)
         print(row, flush=True)
 
