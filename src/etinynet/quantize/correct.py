@@ -17,6 +17,7 @@ from etinynet.quantize.activations import (
 )
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer, run_layers
+from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight
 
@@ -103,7 +104,8 @@ def round_and_correct(
 
     Each layer so makes up for what its predecessors shifted (the idea of bias correction, Nagel
     et al. 2019, section 4.2, extended to the gain; a normalization re-estimated to give the float
-    network's moments) and for its own roundings. All of it costs nothing in the integer graph.
+    network's moments) and for its own roundings; also for what the rounding of their offsets moves
+    (lower.with_integer_offset). All of it costs nothing in the integer graph.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = last_reads(layers)
@@ -124,8 +126,11 @@ def round_and_correct(
         result.layers.append(rounded)
         activation = rules.choose(rounded, weight, result.activations)
         result.activations[layer.name] = activation
+        shown = rounded
+        if weight is not None:
+            shown = with_integer_offset(rounded, weight, result.activations)
         for real, quantized in states:
-            for values, step in ((real, layer), (quantized, rounded)):
+            for values, step in ((real, layer), (quantized, shown)):
                 values[layer.name] = output_of(step, values)
             quantized[layer.name] = fake_quantize(quantized[layer.name], activation)
             for name in [n for n in real if last_read.get(n, index + 1) <= index]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from etinynet.quantize.activations import Activation, accumulator_step
 from etinynet.quantize.layers import INPUT, SCORES, Layer
 from etinynet.quantize.weights import QuantizedWeight
 
-__all__ = ["lower"]
+__all__ = ["lower", "with_integer_offset"]
 
 # More fractional bits would add nothing to the result, and the offsets would outgrow int16.
 _MOST_SHIFT = 6
@@ -104,11 +105,11 @@ class _Rule:
         fraction = max(shift, 0)
         unit, residual_unit = 2.0 ** (32 + shift), 2.0 ** (16 + fraction)
         multiplier = _to_short(self.multiplier * unit, name, "multiplier")
-        residual, ratio, half = None, None, 0.5 - 2.0 ** (-fraction - 1)
+        residual, ratio, half = None, None, _half(fraction, False)
         if self.ratio is not None:
             residual = _to_short(self.ratio * residual_unit, name, "residual multiplier")
             ratio = residual / residual_unit
-            half = 0.5  # half a unit more: the mean of what the shortcut's product floors
+            half = _half(fraction, True)
         offset = self.constant(multiplier / unit, ratio) + half
         return integer.Requantization(
             multiplier=multiplier,
@@ -117,6 +118,23 @@ class _Rule:
             relu=relu,
             residual_multiplier=residual,
         )
+
+    def lost(self, made: integer.Requantization) -> NDArray[np.float64]:
+        """By how much the offset of `made` is too large, in output steps."""
+        fraction = max(made.shift, 0)
+        ratio, residual = None, made.residual_multiplier
+        if residual is not None:
+            ratio = residual / 2.0 ** (16 + fraction)
+        exact = self.constant(made.multiplier / 2.0 ** (32 + made.shift), ratio)
+        return made.offset / 2.0**fraction - _half(fraction, residual is not None) - exact
+
+
+def _half(fraction: int, shortcut: bool) -> float:
+    """What makes the final floor a rounding: half a step, less what has been rounded already.
+
+    The shortcut's product is floored: the mean of that is half a fractional unit more.
+    """
+    return 0.5 if shortcut else 0.5 - 2.0 ** (-fraction - 1)
 
 
 def _fitting_shift(rule: _Rule, spread: float, least: int) -> int:
@@ -143,12 +161,29 @@ def _bias(layer: Layer, step: Tensor, source: Activation, weight: NDArray[np.int
     return _to_int32(bias, layer.name, "bias")
 
 
+def with_integer_offset(
+    layer: Layer, weight: QuantizedWeight, activations: Mapping[str, Activation]
+) -> Layer:
+    """`layer` with the additive constant that its operator will have.
+
+    Offsets have few fractional bits: each channel is moved by up to half a step, the same
+    everywhere. `activations` holds those of its inputs and its output.
+    """
+    assert layer.shift is not None
+    made, rule = _op(layer, weight, activations, 1)
+    assert made.requantization is not None
+    assert rule is not None
+    change = rule.lost(made.requantization) * _array(activations[layer.name].scale)
+    return dataclasses.replace(layer, shift=layer.shift + torch.from_numpy(change).float())
+
+
 def _op(
     layer: Layer,
     weight: QuantizedWeight | None,
     activations: Mapping[str, Activation],
     count: int,
-) -> integer.Op:
+) -> tuple[integer.Op, _Rule | None]:
+    """The operator, and what its requantization rounds; none of max_pool."""
     source, target = activations[layer.input], activations[layer.name]
     common: dict[str, Any] = {
         "kind": layer.kind,
@@ -161,7 +196,7 @@ def _op(
         "residual": layer.residual,
     }
     if layer.kind == "max_pool":
-        return integer.Op(**common)
+        return integer.Op(**common), None
     step = accumulator_step(layer, source, weight)
     rule = _Rule(layer, step, source, target, count)
     if layer.residual is not None:
@@ -180,13 +215,14 @@ def _op(
         spread += float(np.abs(rule.ratio).max()) * 2.0 ** (bits_of_shortcut - 1)
     # what ends at a ceiling may have a step finer than two units of its accumulator
     shift = _fitting_shift(rule, spread, 0 if layer.ceiling is None else _LEAST_SHIFT)
-    return integer.Op(
+    made = integer.Op(
         **common,
         weight=array,
         weight_bits=bits,
         bias=bias,
         requantization=rule.at(shift, layer.name, layer.relu),
     )
+    return made, rule
 
 
 def _spread(
@@ -235,7 +271,7 @@ def lower(
         count = {"global_avg_pool": source[0] * source[1], "avg_pool": layer.kernel**2}.get(
             layer.kind, 1
         )
-        ops.append(_op(layer, weights.get(layer.name), activations, count))
+        ops.append(_op(layer, weights.get(layer.name), activations, count)[0])
     for tensor, shape in shapes.items():
         activation = activations[tensor]
         scale = float(torch.exp(torch.log(activation.scale.abs()).mean()))
