@@ -56,7 +56,7 @@ def test_layers_give_the_models_scores(kind: str) -> None:
         torch.testing.assert_close(scores, model(x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("gain", "bits"), [(1, 8), (1, 4), (1, 2), (40, 8), (40, 4)])
+@pytest.mark.parametrize(("gain", "bits"), [(1, 8), (1, 4), (1, 2), (30, 8), (30, 4)])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_each_operator_is_its_layer_within_a_step(kind: str, bits: int, gain: float) -> None:
     """At the large gain units of accumulators are more than a step: shifts below 0."""
