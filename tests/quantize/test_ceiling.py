@@ -8,6 +8,7 @@ from lowering import Steps, each_operator_is_its_layer_within_a_step, image, low
 from small_networks import pictures
 from torch import nn
 
+from etinynet.errors import ConfigError
 from etinynet.graph import check, execute_all
 from etinynet.model.mobilenet_config import MobileBlock, MobileNetConfig
 from etinynet.model.networks import Network, build_untrained
@@ -56,14 +57,22 @@ def test_layers_give_the_models_scores(kind: str) -> None:
         torch.testing.assert_close(scores, model(x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("gain", "bits"), [(1, 8), (1, 4), (1, 2), (30, 8), (30, 4)])
-@pytest.mark.parametrize("kind", CONFIGS)
+SMALL_GAINS = [(kind, gain, bits) for kind in CONFIGS for gain, bits in ((1, 8), (1, 4), (1, 2))]
+LARGE_GAINS = [("separable", 40, 8), ("separable", 40, 4), ("inverted", 40, 8), ("inverted", 30, 4)]
+
+
+@pytest.mark.parametrize(("kind", "gain", "bits"), SMALL_GAINS + LARGE_GAINS)
 def test_each_operator_is_its_layer_within_a_step(kind: str, bits: int, gain: float) -> None:
     """At the large gain units of accumulators are more than a step: shifts below 0."""
     done = steps(kind, bits, gain)
     each_operator_is_its_layer_within_a_step(done)
     shifts = [op.requantization.shift for op in lowered(done).ops if op.requantization]
     assert gain == 1 or min(shifts) < 0
+
+
+def test_a_multiplier_beyond_int32_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"layer 'b3.dw': multiplier .* leaves int32"):
+        steps("inverted", 4, 40)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -73,6 +73,7 @@ def test_every_method_gives_a_legal_graph(method: str) -> None:
             wide = method == "best" and op.kind != "depthwise"
             assert op.weight.min() == (-8 if wide else -7) or op.weight.max() == 7
             assert op.weight.min() >= (-8 if wide else -7)
+            assert op.weight.max() <= 7
     assert graph.metadata["quantization"]["method"] == method
     assert likeness(graph) > LEAST[method]
 
