@@ -198,6 +198,25 @@ def test_resumed_training_equals_uninterrupted(
     assert same(finished, whole)
 
 
+@pytest.mark.parametrize("method", ["best", "lsq", "asq", "asq-paper", "dorefa"])
+def test_a_resumed_run_keeps_its_own_start(
+    layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, method: str
+) -> None:
+    """Another version may fit it differently: what was trained belongs to the old one."""
+    whole = trained(layers, starts, how, method)
+    changed = [
+        layer if layer.gain is None else dataclasses.replace(layer, gain=1.1 * layer.gain)
+        for layer in starts(method).layers
+    ]
+    others = {
+        name: dataclasses.replace(weight, scale=1.1 * weight.scale)
+        for name, weight in starts(method).weights.items()
+    }
+    moved = dataclasses.replace(starts(method), layers=changed, weights=others)
+    resumed = trained(layers, lambda _: moved, dataclasses.replace(how, resume=True), method)
+    assert same(resumed, whole)
+
+
 def test_groups_of_blocks_are_rounded_from_front_to_back(layers: list[Layer]) -> None:
     names = [layer.name for layer in layers if layer.weight is not None]
     ends = watched(layers)

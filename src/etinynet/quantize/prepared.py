@@ -74,10 +74,14 @@ class _PreparedLayer(nn.Module):
     an optimizer that normalizes gradients suits them all.
 
     `gain` is the logarithm of the layer's gain over its start, `shift` the change of its additive
-    constant in standard deviations of the output.
+    constant in standard deviations of the output. What they change is kept beside them: a run that
+    goes on from its state may have a start that was fitted a little differently.
     """
 
     deviation: Tensor
+    start_gain: Tensor
+    start_shift: Tensor
+    start_bias: Tensor | None
 
     def __init__(
         self,
@@ -87,22 +91,24 @@ class _PreparedLayer(nn.Module):
     ) -> None:
         super().__init__()
         assert layer.gain is not None
+        assert layer.shift is not None
         self.layer, self.rounding = layer, rounding
         self.register_buffer("deviation", deviation)
+        for name in ("gain", "shift", "bias"):
+            value = getattr(layer, name)
+            self.register_buffer(f"start_{name}", None if value is None else value.clone())
         self.gain = nn.Parameter(torch.zeros_like(layer.gain))
         self.shift = nn.Parameter(torch.zeros_like(layer.gain))
 
     def current(self) -> Layer:
         """The layer as it is now; gradients reach the parameters."""
-        layer, change = self.layer, SLOW * self.shift * self.deviation
-        assert layer.gain is not None
-        assert layer.shift is not None
+        bias, change = self.start_bias, SLOW * self.shift * self.deviation
         return dataclasses.replace(
-            layer,
+            self.layer,
             weight=self.rounding.weight(),
-            gain=layer.gain * (SLOW * self.gain).exp(),
-            bias=None if layer.bias is None else layer.bias + change,
-            shift=layer.shift + (change if layer.bias is None else 0),
+            gain=self.start_gain * (SLOW * self.gain).exp(),
+            bias=None if bias is None else bias + change,
+            shift=self.start_shift + (change if bias is None else 0),
         )
 
 
