@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
-from lowering import COUNT, widths_of
-from small_networks import pictures, small_network
+from lowering import COUNT, steps_of, widths_of
+from small_networks import ORDERS, pictures, small_network
 from torch import Tensor
 
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import round_and_correct
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
+from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layer, run_layers
 from etinynet.quantize.methods import rounder_of
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
@@ -57,3 +58,23 @@ def test_a_classifier_of_few_pictures_meets_their_crops_too(side: int, crop: int
 def test_many_pictures_are_enough() -> None:
     _, shown = moments_of(pictures(128))
     assert shown[SCORES].count == 128
+
+
+def before_relu(layer: Layer, x: Tensor) -> Tensor:
+    """Mean of what its ReLU reads, of each channel."""
+    one, zero = torch.ones_like(layer.gain), torch.zeros_like(layer.gain)
+    bare = dataclasses.replace(layer, relu=False, gain=one, shift=zero)
+    return run_layer(bare, x, None).mean((0, 2, 3))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_relu_reads_the_float_mean(order: str) -> None:
+    """The first that follows a layer whose integers lose much: 3 bits."""
+    layers = layers_of(small_network(order, seed=4))
+    done = steps_of(layers, 3)
+    stem, rounded = layers[0], done.corrected[0]
+    x = torch.cat([pictures(16), pictures(16, seed=2)])
+    wanted, found = before_relu(stem, x), before_relu(rounded, x)
+    unbiased = before_relu(dataclasses.replace(rounded, bias=stem.bias), x)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+    assert float((found - wanted).norm()) < 1e-2 * float((unbiased - wanted).norm())

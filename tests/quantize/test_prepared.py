@@ -38,9 +38,12 @@ def network_of(
 ) -> tuple[PreparedNetwork, Rounded]:
     per_channel = per_channel and method != "asq-paper"
     _, start = started(method, order, bits, per_channel)
-    deviations = {name: one.deviation for name, one in start.statistics.items()}
-    network = PreparedNetwork(start.layers, method, per_channel, start.weights, deviations)
-    return network, start
+    found = deviations_of(start)
+    return PreparedNetwork(start.layers, method, per_channel, start.weights, found), start
+
+
+def deviations_of(start: Rounded) -> dict[str, torch.Tensor]:
+    return {name: one.deviation for name, one in start.statistics.items()}
 
 
 def moved(network: PreparedNetwork) -> PreparedNetwork:
@@ -103,23 +106,34 @@ def test_it_is_what_it_says_it_is(method: str) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("method", ["best", "asq-paper"])
-def test_gain_and_shift(method: str, order: str) -> None:
-    """exp(SLOW · gain) times the gain; SLOW · shift, in deviations, on the bias if there is one."""
+def test_gain_shift_and_bias(method: str, order: str) -> None:
+    """exp(SLOW · gain) times the gain; SLOW · shift in deviations of the output, and SLOW · bias in
+    those divided by the gain behind it."""
     network, start = network_of(method, order)
+    changes = {".gain": 0.5, ".shift": 0.3, ".bias": -0.2}
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if name.endswith((".gain", ".shift")):
-                parameter += 0.5
+            parameter += changes.get(name[name.rindex(".") :], 0)
     for new, old in zip(network.quantized()[0], start.layers, strict=True):
         if old.gain is None:
             continue
         torch.testing.assert_close(new.gain, old.gain * torch.tensor(0.5 * SLOW).exp())
-        change = 0.5 * SLOW * start.statistics[old.name].deviation
-        if old.bias is None:
-            torch.testing.assert_close(new.shift, old.shift + change)
-        else:
-            torch.testing.assert_close(new.bias, old.bias + change)
-            assert torch.equal(new.shift, old.shift)
+        deviation = SLOW * start.statistics[old.name].deviation
+        torch.testing.assert_close(new.shift, old.shift + 0.3 * deviation)
+        assert (new.bias is None) == (not old.relu)
+        if old.bias is not None:
+            torch.testing.assert_close(new.bias, old.bias - 0.2 * deviation / old.gain.abs())
+
+
+@pytest.mark.parametrize("bits", [4, 6, 7, 8])
+def test_wide_weights_get_no_bias(bits: int) -> None:
+    """It would take more bytes than it is worth; one that is there is trained."""
+    for order, biased in (("conv_relu_bn", bits <= 6), ("conv_bn_relu", True)):
+        layers, start = started("best", order, bits, True)
+        for begun in (layers, start.layers):
+            network = PreparedNetwork(begun, "best", True, start.weights, deviations_of(start))
+            for layer in network.quantized()[0]:
+                assert (layer.bias is not None) == (layer.relu and biased)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from etinynet.errors import UnsupportedError
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer
-from etinynet.quantize.weights import QuantizedWeight, lowest_code
+from etinynet.quantize.weights import QuantizedWeight, lowest_code, takes_bias
 
 __all__ = [
     "INPUT_ACTIVATION",
@@ -155,13 +155,14 @@ def _bits_before(
 ) -> int:
     """Most bits, at most 16, whose products the int32 accumulators of all readers hold.
 
-    With a `ceiling` the zero point is the lowest integer, which makes their biases large.
+    Some add a bias. With a `ceiling` the zero point is the lowest integer, which makes it large.
     """
     bits = 16
     for layer in layers:
         if layer.input == name and layer.weight is not None:
-            total = -layer.weight[0].numel() * lowest_code(layer.kind, widths[layer.name])
-            limit = 2**31 if layer.bias is None and ceiling is None else 2**30
+            width = widths[layer.name]
+            total = -layer.weight[0].numel() * lowest_code(layer.kind, width)
+            limit = 2**30 if takes_bias(layer, width) or ceiling is not None else 2**31
             while total << (bits - 1) >= limit:
                 bits -= 1
     return bits

@@ -1,4 +1,4 @@
-"""Layer by layer: weights rounded on what the layers before give, gain and shift refitted."""
+"""Layer by layer: weights rounded on what the layers before give, the constants refitted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer, run_layers
 from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, takes_bias
 
 __all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct"]
 
@@ -60,12 +60,18 @@ class _Fit:
         return gain, mean["y"] - gain * mean["x"]
 
 
-def fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Values]]) -> Layer:
-    """`rounded` with the gain and shift that bring its output closest to the float layer's.
+def fit_layer(
+    layer: Layer, rounded: Layer, bits: int, states: Sequence[tuple[Values, Values]]
+) -> Layer:
+    """`rounded` with the constants that bring its output closest to the float layer's.
 
-    `states`: of each batch, the values by name in the float network and in the quantized one.
+    Gain and shift by least squares; before them, where the layer takes_bias, the one that gives
+    what the ReLU reads the float mean. `bits` are its weights'. `states`: of each batch, the values
+    by name in the float network and in the quantized one.
     """
     assert layer.gain is not None
+    if takes_bias(layer, bits):
+        rounded = dataclasses.replace(rounded, bias=_fitted_bias(layer, rounded, states))
     bare = dataclasses.replace(
         rounded,
         gain=torch.ones_like(layer.gain),
@@ -83,9 +89,26 @@ def fit_layer(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Value
     return dataclasses.replace(rounded, gain=gain.float(), shift=shift.float())
 
 
+def _fitted_bias(layer: Layer, rounded: Layer, states: Sequence[tuple[Values, Values]]) -> Tensor:
+    """The bias of `rounded` for which its ReLU reads the mean that the float layer's reads."""
+    assert layer.gain is not None
+    one, zero = torch.ones_like(layer.gain), torch.zeros_like(layer.gain)
+    real, quantized = (
+        dataclasses.replace(x, gain=one, shift=zero, bias=bias, relu=False)
+        for x, bias in ((layer, layer.bias), (rounded, None))
+    )
+    total, count = torch.zeros(len(one)).double(), 0
+    for wanted, given in states:
+        lost = run_layer(real, wanted[layer.input], None)
+        lost = lost - run_layer(quantized, given[layer.input], None)
+        total += lost.sum((0, 2, 3), dtype=torch.float64)
+        count += lost[:, 0].numel()
+    return (total / count).float()
+
+
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """The layers with rounded weights and refitted gain and shift, and what they are made of.
+    """The layers with rounded weights and refitted constants, and what they are made of.
 
     `statistics` are the float layers' (calibrate.py).
     """
@@ -122,7 +145,7 @@ def round_and_correct(
             weight = rounder(layer, lambda layer=layer: _moments(layer, states, seen_in_crops))
             result.weights[layer.name] = weight
             rounded = dataclasses.replace(layer, weight=weight.dequantized())
-            rounded = fit_layer(layer, rounded, states)
+            rounded = fit_layer(layer, rounded, weight.bits, states)
         result.layers.append(rounded)
         activation = rules.choose(rounded, weight, result.activations)
         result.activations[layer.name] = activation

@@ -154,17 +154,21 @@ def _fitting_shift(rule: _Rule, spread: float, least: int) -> int:
 
 def _bias(layer: Layer, step: Tensor, source: Activation, weight: NDArray[np.int8]) -> Any:
     """Accumulator units: the layer's own bias, less what the input's zero point contributes."""
-    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(1)
-    bias = -float(source.zero_point) * sums
+    bias = -float(source.zero_point) * _sums(weight)
     if layer.bias is not None:
         bias = bias + _array(layer.bias) / _array(step)
     return _to_int32(bias, layer.name, "bias")
 
 
+def _sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Of each output channel's weights."""
+    return weight.reshape(len(weight), -1).sum(1, dtype=np.int64)
+
+
 def with_integer_offset(
     layer: Layer, weight: QuantizedWeight, activations: Mapping[str, Activation]
 ) -> Layer:
-    """`layer` with the additive constant that its operator will have.
+    """`layer` with the additive constants that its operator will have.
 
     Offsets have few fractional bits: each channel is moved by up to half a step, the same
     everywhere. `activations` holds those of its inputs and its output.
@@ -174,7 +178,14 @@ def with_integer_offset(
     assert made.requantization is not None
     assert rule is not None
     change = rule.lost(made.requantization) * _array(activations[layer.name].scale)
-    return dataclasses.replace(layer, shift=layer.shift + torch.from_numpy(change).float())
+    layer = dataclasses.replace(layer, shift=layer.shift + torch.from_numpy(change).float())
+    if layer.bias is None or made.bias is None:
+        return layer
+    assert made.weight is not None
+    source = activations[layer.input]
+    units = made.bias + source.zero_point * _sums(made.weight)
+    bias = units * _array(accumulator_step(layer, source, weight))
+    return dataclasses.replace(layer, bias=torch.from_numpy(bias).float())
 
 
 def _op(

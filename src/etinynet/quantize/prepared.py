@@ -12,9 +12,13 @@ from etinynet.quantize.gradual import SLOW, FollowingWeight, GradualWeight
 from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
-from etinynet.quantize.weights import QuantizedWeight, lowest_code
+from etinynet.quantize.weights import QuantizedWeight, lowest_code, takes_bias
 
 __all__ = ["PreparedNetwork"]
+
+
+# A channel whose gain is 0 is constant, and its deviation 0.
+_LEAST_GAIN = 1e-12
 
 
 class _RoundedWeight(nn.Module):
@@ -73,9 +77,10 @@ class _PreparedLayer(nn.Module):
     """One layer with weights. Every parameter is near 1 or counted in levels, so that one rate of
     an optimizer that normalizes gradients suits them all.
 
-    `gain` is the logarithm of the layer's gain over its start, `shift` the change of its additive
-    constant in standard deviations of the output. What they change is kept beside them: a run that
-    goes on from its state may have a start that was fitted a little differently.
+    `gain` is the logarithm of the layer's gain over its start; `shift` and, before a ReLU, `bias`
+    are changes of its additive constants in standard deviations of the output. What they change is
+    kept beside them: a run that goes on from its state may have a start that was fitted a little
+    differently.
     """
 
     deviation: Tensor
@@ -87,6 +92,7 @@ class _PreparedLayer(nn.Module):
         self,
         layer: Layer,
         rounding: _RoundedWeight | GradualWeight | FollowingWeight,
+        bits: int,
         deviation: Tensor,
     ) -> None:
         super().__init__()
@@ -94,21 +100,27 @@ class _PreparedLayer(nn.Module):
         assert layer.shift is not None
         self.layer, self.rounding = layer, rounding
         self.register_buffer("deviation", deviation)
-        for name in ("gain", "shift", "bias"):
-            value = getattr(layer, name)
-            self.register_buffer(f"start_{name}", None if value is None else value.clone())
-        self.gain = nn.Parameter(torch.zeros_like(layer.gain))
-        self.shift = nn.Parameter(torch.zeros_like(layer.gain))
+        zero = torch.zeros_like(layer.gain)
+        self.register_buffer("start_gain", layer.gain.clone())
+        self.register_buffer("start_shift", layer.shift.clone())
+        self.gain, self.shift = nn.Parameter(zero.clone()), nn.Parameter(zero.clone())
+        biased = takes_bias(layer, bits)
+        start = zero if layer.bias is None else layer.bias
+        self.register_buffer("start_bias", start.clone() if biased else None)
+        self.bias = nn.Parameter(zero.clone()) if biased else None
 
     def current(self) -> Layer:
         """The layer as it is now; gradients reach the parameters."""
-        bias, change = self.start_bias, SLOW * self.shift * self.deviation
+        bias = self.start_bias
+        if bias is not None and self.bias is not None:
+            unit = self.deviation / self.start_gain.abs().clamp_min(_LEAST_GAIN)
+            bias = bias + SLOW * self.bias * unit
         return dataclasses.replace(
             self.layer,
             weight=self.rounding.weight(),
             gain=self.start_gain * (SLOW * self.gain).exp(),
-            bias=None if bias is None else bias + change,
-            shift=self.start_shift + (change if bias is None else 0),
+            bias=bias,
+            shift=self.start_shift + SLOW * self.shift * self.deviation,
         )
 
 
@@ -151,7 +163,7 @@ class PreparedNetwork(nn.Module):
                 rounding = GradualWeight(layer.weight, start, method, lowest)
             else:
                 rounding = _RoundedWeight(method, per_channel, start)
-            prepared = _PreparedLayer(layer, rounding, deviations[layer.name])
+            prepared = _PreparedLayer(layer, rounding, start.bits, deviations[layer.name])
             self._prepared[_key(layer.name)] = prepared
         self.values: dict[str, Tensor] = {}
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from etinynet.quantize.layers import Layer
 from etinynet.quantize.quantizers import levels
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import FEW_BITS, QuantizedWeight
 
 __all__ = ["InputMoments", "regressed", "round_compensated"]
 
@@ -22,8 +22,7 @@ _POSITIONS = 8192
 # So many positions a weight are needed before weights may leave the float ones: fewer would be
 # learnt by heart.
 _ENOUGH = 32
-# From this width down, scales below the largest weight's are worth the search.
-_SEARCHED_BITS = 6
+# Scales below the largest weight's, which are searched at few bits.
 _SCALES = [i / 40 for i in range(44, 10, -1)]
 _SWEEPS = 4
 # The half of a level that rounds to it, less what float32 may lose.
@@ -183,12 +182,12 @@ def round_compensated(
 
     near = target / largest
     best = measured(largest, near.round(), near)
-    for part in _SCALES if bits <= _SEARCHED_BITS else [1.0]:
+    for part in _SCALES if bits <= FEW_BITS else [1.0]:
         found = measured(largest * part, *_compensated(target, largest * part, inverse, low, top))
         closer = found[0] < best[0]
         best = tuple(torch.where(closer, new, old) for new, old in zip(found, best, strict=True))
     _, scale, codes, position = best
-    if bits <= _SEARCHED_BITS:
+    if bits <= FEW_BITS:
         scale, codes = _polished(target, scale, codes.clone(), damped, low, top)
     position = codes + (position - codes).clamp(-_CELL, _CELL)
     back = order.argsort()

@@ -49,7 +49,7 @@ class Sensitivities:
 def fitted_versions(
     layers: Sequence[Layer], bits: int, batches: Sequence[Tensor]
 ) -> Iterator[tuple[str, Layer]]:
-    """Each layer by name; one with weights has them at `bits` bits, gain and shift refitted.
+    """Each layer by name; one with weights has them at `bits` bits, its constants refitted.
 
     Weights: nearest uniform levels, one searched step an output channel. The fit (correct.py) is
     on the float outputs of the layers before, for batches (N, 3, H, W), pixel minus 128.
@@ -61,7 +61,7 @@ def fitted_versions(
         if layer.weight is not None:
             step = search_step(layer.weight, bits, True)
             version = dataclasses.replace(layer, weight=lsq(layer.weight, step, bits))
-            version = fit_layer(layer, version, [(values, values) for values in states])
+            version = fit_layer(layer, version, bits, [(values, values) for values in states])
         yield layer.name, version
         for values in states:
             values[layer.name] = output_of(layer, values)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["QuantizedWeight", "lowest_code"]
+from etinynet.quantize.layers import Layer
 
-# Up to so many bits the code below the symmetric ones is worth having.
-_LAST_BITS = 6
+__all__ = ["FEW_BITS", "QuantizedWeight", "lowest_code", "takes_bias"]
+
+#: Up to so many bits rounding loses what is worth a few bytes, or a search.
+FEW_BITS = 6
 
 
 def lowest_code(kind: str, bits: int) -> int:
@@ -18,8 +20,17 @@ def lowest_code(kind: str, bits: int) -> int:
     -2^(bits-1), all that two's complement has: at 4 bits one level in 15 more. Symmetric are
     depthwise weights, which may be turned over with a channel of their input, and wide ones.
     """
-    symmetric = kind == "depthwise" or bits > _LAST_BITS
+    symmetric = kind == "depthwise" or bits > FEW_BITS
     return 1 - (1 << (bits - 1)) if symmetric else -(1 << (bits - 1))
+
+
+def takes_bias(layer: Layer, bits: int) -> bool:
+    """Whether `layer`, of weights of `bits` bits, makes up for what they lost before its ReLU too.
+
+    Behind it gain and shift cannot: the ReLU has cut at another place. Wide weights lose too
+    little to pay for a constant more an output channel, unless the layer has it anyway.
+    """
+    return layer.relu and (bits <= FEW_BITS or layer.bias is not None)
 
 
 @dataclass(frozen=True, eq=False)
