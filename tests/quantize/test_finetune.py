@@ -90,15 +90,11 @@ def trained(
 def loss_of(network: list[Layer], teacher: list[Layer], start: Rounded) -> float:
     """What training lowers, without labels, on pictures that it never sees."""
     x = pictures(16, seed=6)
-    prepared = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
+    prepared = PreparedNetwork(start.layers, "lsq", True, start.weights, start.statistics)
     loss = distillation(prepared, teacher, start.statistics, False, watched(teacher))
     with torch.no_grad():
         prepared.values = run_layers(network, x)
         return loss(x, prepared.values[SCORES].flatten(1), torch.zeros(16).long()).item()
-
-
-def deviations(start: Rounded) -> dict[str, torch.Tensor]:
-    return {name: found.deviation for name, found in start.statistics.items()}
 
 
 @pytest.mark.parametrize("method", ["lsq", "dorefa"])
@@ -317,7 +313,7 @@ def test_the_loss_is_of_scores_tensors_and_labels(
     layers: list[Layer], starts: Callable[[str], Rounded]
 ) -> None:
     start = starts("lsq")
-    network = PreparedNetwork(start.layers, "lsq", True, start.weights, deviations(start))
+    network = PreparedNetwork(start.layers, "lsq", True, start.weights, start.statistics)
     x, labels = pictures(6, seed=6), torch.arange(6) % 5
     scores, names = network(x), watched(layers)
     without, with_labels = (

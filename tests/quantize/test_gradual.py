@@ -20,8 +20,7 @@ from etinynet.quantize.weights import lowest_code
 
 def float_start(method: str, bits: int) -> PreparedNetwork:
     layers, start = started(method, "conv_relu_bn", bits, True)
-    deviations = {name: one.deviation for name, one in start.statistics.items()}
-    return PreparedNetwork(layers, method, True, start.weights, deviations)
+    return PreparedNetwork(layers, method, True, start.weights, start.statistics)
 
 
 @pytest.mark.parametrize("method", ["best", "asq"])

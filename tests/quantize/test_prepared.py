@@ -14,7 +14,7 @@ from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, round_and_correct
 from etinynet.quantize.equalize import equalized
 from etinynet.quantize.gradual import SLOW
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
+from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layer, run_layers
 from etinynet.quantize.methods import METHODS, rounder_of
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import clamped, levels, rescaled
@@ -38,12 +38,8 @@ def network_of(
 ) -> tuple[PreparedNetwork, Rounded]:
     per_channel = per_channel and method != "asq-paper"
     _, start = started(method, order, bits, per_channel)
-    found = deviations_of(start)
-    return PreparedNetwork(start.layers, method, per_channel, start.weights, found), start
-
-
-def deviations_of(start: Rounded) -> dict[str, torch.Tensor]:
-    return {name: one.deviation for name, one in start.statistics.items()}
+    network = PreparedNetwork(start.layers, method, per_channel, start.weights, start.statistics)
+    return network, start
 
 
 def moved(network: PreparedNetwork) -> PreparedNetwork:
@@ -131,7 +127,7 @@ def test_wide_weights_get_no_bias(bits: int) -> None:
     for order, biased in (("conv_relu_bn", bits <= 6), ("conv_bn_relu", True)):
         layers, start = started("best", order, bits, True)
         for begun in (layers, start.layers):
-            network = PreparedNetwork(begun, "best", True, start.weights, deviations_of(start))
+            network = PreparedNetwork(begun, "best", True, start.weights, start.statistics)
             for layer in network.quantized()[0]:
                 assert (layer.bias is not None) == (layer.relu and biased)
 
@@ -188,9 +184,8 @@ def test_learned_steps_always_round() -> None:
 def test_following_layers_move_as_floats() -> None:
     _, start = network_of("best")
     layers, _ = started("best", "conv_relu_bn", 4, True)
-    deviations = {name: one.deviation for name, one in start.statistics.items()}
     names = list(start.weights)
-    network = PreparedNetwork(layers, "best", True, start.weights, deviations, names[3:])
+    network = PreparedNetwork(layers, "best", True, start.weights, start.statistics, names[3:])
     x = pictures(4, seed=3)
     before = {layer.name: layer for layer in network.quantized()[0]}
     for layer in layers[1:]:
@@ -208,3 +203,29 @@ def test_following_layers_move_as_floats() -> None:
             moves = (layer.weight - before[layer.name].weight).reshape(len(step), -1)
             # A quarter of what weights that are rounded move by, 0.05 levels times noise.
             assert 0.008 < float((moves / step.flatten(1)).std()) < 0.017
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("method", ["best", "asq", "lsq"])
+def test_constants_make_up_for_what_moved_weights_do_to_the_mean(method: str, order: str) -> None:
+    """An input of each channel's mean meets the same sum, whatever the weights are."""
+    network, start = network_of(method, order)
+    before, _ = network.quantized()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(".latent"):
+                parameter += 0.7 * torch.randn(parameter.shape, generator=generator)
+    after, _ = network.quantized()
+    for one, two in zip(before, after, strict=True):
+        if one.weight is None or two.weight is None:
+            continue
+        assert not torch.equal(one.weight, two.weight)
+        known = start.statistics.get(one.input)
+        mean = torch.zeros(3) if known is None else known.mean
+        x = mean.reshape(1, -1, 1, 1).expand(1, -1, 9, 9)  # padding does not reach the middle
+        first, second = (run_layer(layer, x, None) for layer in (one, two))
+        middle = first.shape[2] // 2
+        torch.testing.assert_close(
+            second[:, :, middle, middle], first[:, :, middle, middle], rtol=1e-4, atol=1e-3
+        )

@@ -16,10 +16,12 @@ __all__ = ["ChannelStatistics", "calibrate"]
 
 @dataclass(eq=False)
 class ChannelStatistics:
-    """Smallest, largest and standard deviation of every channel of one layer's output, float32."""
+    """Smallest, largest, mean and standard deviation of every channel of one layer's output,
+    float32."""
 
     low: Tensor
     high: Tensor
+    mean: Tensor
     deviation: Tensor
 
 
@@ -44,7 +46,7 @@ class _Moments:
     def statistics(self) -> ChannelStatistics:
         mean = self.total / self.count
         variance = (self.square / self.count - mean * mean).clamp_min(0)
-        return ChannelStatistics(self.low, self.high, variance.sqrt().float())
+        return ChannelStatistics(self.low, self.high, mean.float(), variance.sqrt().float())
 
 
 @torch.no_grad()

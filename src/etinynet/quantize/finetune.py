@@ -247,7 +247,6 @@ def finetune(
     asq-paper trains the clamped float weights for the first half of the epochs, which are then
     the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
     """
-    deviations = {name: found.deviation for name, found in start.statistics.items()}
     gradual = is_gradual(method, per_channel)
     # Few kinds of picture do not show the classifier what the other classes need.
     names = [name for name in start.weights if how.labelled or name != SCORES]
@@ -262,7 +261,7 @@ def finetune(
         if before is None or stage.layers != before.layers:
             used = {name: start.weights[name] for name in stage.layers + stage.following}
             network = PreparedNetwork(
-                current, method, per_channel, used, deviations, stage.following
+                current, method, per_channel, used, start.statistics, stage.following
             )
         network.round_weights(stage.rounds)
         # A run may have stopped before this stage.

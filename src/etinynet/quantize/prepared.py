@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.gradual import SLOW, FollowingWeight, GradualWeight
-from etinynet.quantize.layers import SCORES, Layer, run_layers
+from etinynet.quantize.layers import INPUT, SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
 from etinynet.quantize.weights import QuantizedWeight, lowest_code, takes_bias
@@ -78,12 +79,16 @@ class _PreparedLayer(nn.Module):
     an optimizer that normalizes gradients suits them all.
 
     `gain` is the logarithm of the layer's gain over its start; `shift` and, before a ReLU, `bias`
-    are changes of its additive constants in standard deviations of the output. What they change is
-    kept beside them: a run that goes on from its state may have a start that was fitted a little
-    differently.
+    are changes of its additive constants in standard deviations of the output. Whatever the weights
+    do, these constants make up for what an input of `mean` would notice of it.
+
+    What is trained is kept beside what it changes: a run that goes on from its state may have a
+    start that was fitted a little differently.
     """
 
     deviation: Tensor
+    mean: Tensor
+    start_sum: Tensor
     start_gain: Tensor
     start_shift: Tensor
     start_bias: Tensor | None
@@ -93,6 +98,7 @@ class _PreparedLayer(nn.Module):
         layer: Layer,
         rounding: _RoundedWeight | GradualWeight | FollowingWeight,
         bits: int,
+        mean: Tensor,
         deviation: Tensor,
     ) -> None:
         super().__init__()
@@ -100,6 +106,11 @@ class _PreparedLayer(nn.Module):
         assert layer.shift is not None
         self.layer, self.rounding = layer, rounding
         self.register_buffer("deviation", deviation)
+        assert layer.weight is not None
+        axis = 0 if layer.kind == "depthwise" else 1
+        shape = [-1 if n == axis else 1 for n in range(layer.weight.dim())]
+        self.register_buffer("mean", mean.reshape(shape).clone())
+        self.register_buffer("start_sum", self._sum(layer.weight))
         zero = torch.zeros_like(layer.gain)
         self.register_buffer("start_gain", layer.gain.clone())
         self.register_buffer("start_shift", layer.shift.clone())
@@ -111,17 +122,20 @@ class _PreparedLayer(nn.Module):
 
     def current(self) -> Layer:
         """The layer as it is now; gradients reach the parameters."""
-        bias = self.start_bias
+        weight, bias = self.rounding.weight(), self.start_bias
+        moved = self._sum(weight) - self.start_sum
+        gain = self.start_gain * (SLOW * self.gain).exp()
+        shift = self.start_shift + SLOW * self.shift * self.deviation
         if bias is not None and self.bias is not None:
             unit = self.deviation / self.start_gain.abs().clamp_min(_LEAST_GAIN)
-            bias = bias + SLOW * self.bias * unit
-        return dataclasses.replace(
-            self.layer,
-            weight=self.rounding.weight(),
-            gain=self.start_gain * (SLOW * self.gain).exp(),
-            bias=bias,
-            shift=self.start_shift + SLOW * self.shift * self.deviation,
-        )
+            bias = bias + SLOW * self.bias * unit - moved
+        elif not self.layer.relu:
+            shift = shift - gain * moved
+        return dataclasses.replace(self.layer, weight=weight, gain=gain, bias=bias, shift=shift)
+
+    def _sum(self, weight: Tensor) -> Tensor:
+        """The accumulator of each output channel where every input is its channel's mean."""
+        return (weight * self.mean).flatten(1).sum(1)
 
 
 class PreparedNetwork(nn.Module):
@@ -130,8 +144,8 @@ class PreparedNetwork(nn.Module):
     `layers` give everything but the weights: those of `method` (methods.METHODS) start as `starts`
     has them; those of a gradual method start as the float weights of `layers` and take from
     `starts` the scale. Layers named in `following`, of `starts` too, are trained as floats, to make
-    up for what the others lose by rounding. All other layers stay as they are. `deviations`: the
-    standard deviation of each channel of each output.
+    up for what the others lose by rounding. All other layers stay as they are. `statistics` are
+    the float layers' (calibrate.py).
 
     Called with inputs (N, 3, H, W), pixel minus 128, it gives the scores (N, classes), and keeps
     every layer's output in `values` until the next call. In evaluation mode all weights are
@@ -144,7 +158,7 @@ class PreparedNetwork(nn.Module):
         method: str,
         per_channel: bool,
         starts: Mapping[str, QuantizedWeight],
-        deviations: Mapping[str, Tensor],
+        statistics: Mapping[str, ChannelStatistics],
         following: Collection[str] = (),
     ) -> None:
         super().__init__()
@@ -163,7 +177,9 @@ class PreparedNetwork(nn.Module):
                 rounding = GradualWeight(layer.weight, start, method, lowest)
             else:
                 rounding = _RoundedWeight(method, per_channel, start)
-            prepared = _PreparedLayer(layer, rounding, start.bits, deviations[layer.name])
+            deviation = statistics[layer.name].deviation
+            mean = torch.zeros(3) if layer.input == INPUT else statistics[layer.input].mean
+            prepared = _PreparedLayer(layer, rounding, start.bits, mean, deviation)
             self._prepared[_key(layer.name)] = prepared
         self.values: dict[str, Tensor] = {}
 
