@@ -84,7 +84,8 @@ def trained(
     method: str = "lsq",
     progress: Callable[[Progress], None] | None = None,
 ) -> Finetuned:
-    return finetune(layers, starts(method), method, method != "asq-paper", how, progress)
+    per_channel, batches = method != "asq-paper", [pictures(12)]
+    return finetune(layers, starts(method), method, per_channel, how, batches, progress)
 
 
 def loss_of(network: list[Layer], teacher: list[Layer], start: Rounded) -> float:

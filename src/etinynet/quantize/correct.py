@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight, takes_bias
 
-__all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct"]
+__all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct", "round_some"]
 
 # Fewer positions a weight do not tell the directions of the inputs apart.
 _FEW = 8
@@ -159,6 +159,38 @@ def round_and_correct(
             for name in [n for n in real if last_read.get(n, index + 1) <= index]:
                 del real[name], quantized[name]
     return result
+
+
+@torch.no_grad()
+def round_some(
+    layers: Sequence[Layer],
+    current: Sequence[Layer],
+    names: Collection[str],
+    rounder: Rounder,
+    batches: Sequence[Tensor],
+) -> tuple[list[Layer], dict[str, QuantizedWeight]]:
+    """`current` with layers `names` rounded and fitted to the float `layers`, and their integers.
+
+    Each does what the float layer does, on what those of `current` and the rounded ones before it
+    give; their outputs stay float. No layer before the first of `names` changes.
+    """
+    states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
+    last_read = last_reads(layers)
+    result, integers = list(current), {}
+    for index, layer in enumerate(layers):
+        if layer.name in names:
+            weight = rounder(layer, lambda layer=layer: _moments(layer, states, lambda _: iter(())))
+            rounded = dataclasses.replace(layer, weight=weight.dequantized())
+            result[index] = fit_layer(layer, rounded, weight.bits, states)
+            integers[layer.name] = weight
+        if len(integers) == len(names):
+            break
+        for real, quantized in states:
+            real[layer.name] = output_of(layer, real)
+            quantized[layer.name] = output_of(result[index], quantized)
+            for name in [n for n in real if last_read.get(n, index + 1) <= index]:
+                del real[name], quantized[name]
+    return result, integers
 
 
 def _moments(

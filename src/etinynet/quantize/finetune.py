@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from etinynet.errors import ConfigError
 from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.correct import Rounded
+from etinynet.quantize.correct import Rounded, round_some
 from etinynet.quantize.gradual import pull_at
 from etinynet.quantize.layers import SCORES, Layer, run_layers
-from etinynet.quantize.methods import is_gradual
+from etinynet.quantize.methods import is_gradual, start_rounder
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.distil import first_classes, in_small_crops, scores_error
@@ -239,11 +239,13 @@ def finetune(
     method: str,
     per_channel: bool,
     how: Finetuning,
+    batches: Sequence[Tensor],
     progress: Callable[[Progress], None] | None = None,
 ) -> Finetuned:
     """Trains quantized weights from `start` until they do what the float `layers` do.
 
-    Gradual methods (gradual.py) begin at the float weights and take from `start` the scales alone.
+    Gradual methods (gradual.py) round each group of blocks anew, on what the trained groups before
+    it make of the calibration pictures, `batches`, and begin there.
     asq-paper trains the clamped float weights for the first half of the epochs, which are then
     the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
     """
@@ -260,6 +262,10 @@ def finetune(
     for stage, before in zip(stages, [None, *stages], strict=False):
         if before is None or stage.layers != before.layers:
             used = {name: start.weights[name] for name in stage.layers + stage.following}
+            if gradual and not (how.resume and (how.folder / stage.name / STATE).exists()):
+                rounder = start_rounder(method, {n: w.bits for n, w in used.items()})
+                current, begun = round_some(layers, current, stage.layers, rounder, batches)
+                used |= begun
             network = PreparedNetwork(
                 current, method, per_channel, used, start.statistics, stage.following
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -17,7 +17,15 @@ from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
 from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
-__all__ = ["METHODS", "PAPER_LAMBDA", "Widths", "is_gradual", "rounder_of", "start_value"]
+__all__ = [
+    "METHODS",
+    "PAPER_LAMBDA",
+    "Widths",
+    "is_gradual",
+    "rounder_of",
+    "start_rounder",
+    "start_value",
+]
 
 #: best: error-compensated integers, learned steps · lsq: learned steps · asq: error-compensated
 #: weights through ASQ, λ by search, learned · asq-paper: ASQ as the paper has it, per layer from
@@ -101,18 +109,29 @@ def _nearest(method: str, weight: Tensor, bits: int, per_channel: bool) -> Quant
 def rounder_of(method: str, widths: dict[str, int], per_channel: bool) -> Rounder:
     """The rounder of a method of METHODS; `best` is per channel whatever `per_channel` says."""
 
-    def compensated(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
-        assert layer.weight is not None
-        bits = widths[layer.name]
-        return round_compensated(layer.weight, bits, moments(), lowest_code(layer.kind, bits))
-
     def nearest(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
         assert layer.weight is not None
         return _nearest(method, layer.weight, widths[layer.name], per_channel)
 
     def compensated_asq(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
         assert layer.weight is not None
-        start = round_compensated(layer.weight, widths[layer.name], moments())
+        start = compensated(layer, moments)
         return _nearest(method, start.rounded(), start.bits, per_channel)
 
+    compensated = start_rounder(method, widths)
     return {"best": compensated, "asq": compensated_asq}.get(method, nearest)
+
+
+def start_rounder(method: str, widths: Mapping[str, int]) -> Rounder:
+    """Error-compensated integers, from which the training of a gradual `method` begins.
+
+    ASQ's levels are symmetric, and any integers are the clamp of some weights.
+    """
+
+    def compensated(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
+        assert layer.weight is not None
+        bits = widths[layer.name]
+        lowest = None if method == "asq" else lowest_code(layer.kind, bits)
+        return round_compensated(layer.weight, bits, moments(), lowest)
+
+    return compensated

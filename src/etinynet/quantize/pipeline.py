@@ -130,7 +130,9 @@ def quantize_model(
     rounded = quantize_layers(layers, widths, rounder, batches)
     kept = {**metadata, "quantization": json.loads(json.dumps(asdict(config)))}
     if finetuning is not None:
-        trained = finetune(layers, rounded, config.method, config.per_channel, finetuning, progress)
+        trained = finetune(
+            layers, rounded, config.method, config.per_channel, finetuning, batches, progress
+        )
         integers = trained.weights
 
         def trained_or_new(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
