@@ -13,12 +13,13 @@ from torch import Tensor
 
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
-from etinynet.quantize.correct import round_and_correct
+from etinynet.quantize.correct import round_and_correct, round_some
 from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layer, run_layers
-from etinynet.quantize.methods import rounder_of
+from etinynet.quantize.methods import rounder_of, start_rounder
+from etinynet.quantize.quantizers import levels
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
-from etinynet.quantize.weights import QuantizedWeight
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 
 def moments_of(inputs: Tensor) -> tuple[list[Layer], dict[str, InputMoments]]:
@@ -65,6 +66,33 @@ def before_relu(layer: Layer, x: Tensor) -> Tensor:
     one, zero = torch.ones_like(layer.gain), torch.zeros_like(layer.gain)
     bare = dataclasses.replace(layer, relu=False, gain=one, shift=zero)
     return run_layer(bare, x, None).mean((0, 2, 3))
+
+
+@pytest.mark.parametrize("method", ["best", "asq"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_some_layers_are_rounded_on_what_the_others_give(order: str, method: str) -> None:
+    """First the front, then the rest behind it: what its ReLUs read has the float mean."""
+    layers = layers_of(small_network(order, seed=4))
+    widths, batches = widths_of(layers, 4), [pictures(16), pictures(16, seed=2)]
+    rounder = start_rounder(method, widths)
+    front, rest = list(widths)[:4], list(widths)[4:-1]
+    once, integers = round_some(layers, layers, front, rounder, batches)
+    twice, others = round_some(layers, once, rest, rounder, batches)
+    assert (list(integers), list(others)) == (front, rest)
+    x = torch.cat(batches)
+    wanted, found = run_layers(layers, x), run_layers(twice, x)
+    for layer, before, after in zip(layers, once, twice, strict=True):
+        assert (before is not layer) == (layer.name in front)
+        assert (after is not before) == (layer.name in rest)
+        weight = {**integers, **others}.get(layer.name)
+        if weight is None:
+            continue
+        assert torch.equal(after.weight, weight.dequantized())
+        lowest = lowest_code(layer.kind, 4) if method == "best" else -levels(4)
+        assert lowest <= int(weight.integers.min())
+        if layer.relu:
+            means = before_relu(layer, wanted[layer.input]), before_relu(after, found[layer.input])
+            torch.testing.assert_close(*means, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("order", ORDERS)

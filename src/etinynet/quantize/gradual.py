@@ -1,4 +1,4 @@
-"""Weights that start as floats and are drawn to the levels little by little."""
+"""Weights that are trained between levels and are drawn to them little by little."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _ALMOST = 1 - 1e-6
 class GradualWeight(nn.Module):
     """The weights of one layer as positions between levels, rounded in evaluation mode alone.
 
-    They start as the float weights, clipped to the range of `start`'s scale, which method best has
-    from `lowest` levels on; that of asq is symmetric. `latent` is counted in levels;
-    `SLOW · spread` is the logarithm of the step (method best), or of λ (asq), over its start. The
-    latent weights of asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives the float
-    weights: the paper's clamped weights as initial points (section 3, "Training").
+    They start as `weight`, clipped to the range of `start`'s scale, which method best has from
+    `lowest` levels on; that of asq is symmetric. `latent` is counted in levels; `SLOW · spread` is
+    the logarithm of the step (method best), or of λ (asq), over its start. The latent weights of
+    asq start as those whose clamp, tanh(Ŵ) / max|tanh(Ŵ)|, gives `weight`: the paper's clamped
+    weights as initial points (section 3, "Training").
     """
 
     unit: Tensor

@@ -66,7 +66,7 @@ class Widths:
 
 
 def is_gradual(method: str, per_channel: bool) -> bool:
-    """Whether training begins at the float weights and rounds them gradually (gradual.py)."""
+    """Whether weights are trained between levels and drawn to them gradually (gradual.py)."""
     return method == "best" or (method == "asq" and per_channel)
 
 

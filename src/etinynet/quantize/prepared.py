@@ -142,8 +142,8 @@ class PreparedNetwork(nn.Module):
     """A classifier whose weights are quantized as they are used, in the layers named in `starts`.
 
     `layers` give everything but the weights: those of `method` (methods.METHODS) start as `starts`
-    has them; those of a gradual method start as the float weights of `layers` and take from
-    `starts` the scale. Layers named in `following`, of `starts` too, are trained as floats, to make
+    has them; those of a gradual method start as the weights of `layers` and take from `starts` the
+    scale. Layers named in `following`, of `starts` too, are trained as floats, to make
     up for what the others lose by rounding. All other layers stay as they are. `statistics` are
     the float layers' (calibrate.py).
 
