@@ -16,7 +16,15 @@ from etinynet.quantize.activations import (
     fake_quantize,
 )
 from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.layers import INPUT, Layer, last_reads, output_of, run_layer, run_layers
+from etinynet.quantize.layers import (
+    INPUT,
+    Layer,
+    drop_unread,
+    last_reads,
+    output_of,
+    run_layer,
+    run_layers,
+)
 from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight, takes_bias
@@ -128,7 +136,7 @@ def round_and_correct(
     Each layer so makes up for what its predecessors shifted (the idea of bias correction, Nagel
     et al. 2019, section 4.2, extended to the gain; a normalization re-estimated to give the float
     network's moments) and for its own roundings; also for what the rounding of their offsets moves
-    (lower.with_integer_offset). All of it costs nothing in the integer graph.
+    (lower.with_integer_offset). In the integer graph all but the biases costs nothing.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = last_reads(layers)
@@ -142,10 +150,8 @@ def round_and_correct(
     for index, layer in enumerate(layers):
         rounded, weight = layer, None
         if layer.weight is not None:
-            weight = rounder(layer, lambda layer=layer: _moments(layer, states, seen_in_crops))
+            rounded, weight = _rounded(layer, rounder, states, seen_in_crops)
             result.weights[layer.name] = weight
-            rounded = dataclasses.replace(layer, weight=weight.dequantized())
-            rounded = fit_layer(layer, rounded, weight.bits, states)
         result.layers.append(rounded)
         activation = rules.choose(rounded, weight, result.activations)
         result.activations[layer.name] = activation
@@ -156,8 +162,8 @@ def round_and_correct(
             for values, step in ((real, layer), (quantized, shown)):
                 values[layer.name] = output_of(step, values)
             quantized[layer.name] = fake_quantize(quantized[layer.name], activation)
-            for name in [n for n in real if last_read.get(n, index + 1) <= index]:
-                del real[name], quantized[name]
+            for values in (real, quantized):
+                drop_unread(values, last_read, index)
     return result
 
 
@@ -179,18 +185,28 @@ def round_some(
     result, integers = list(current), {}
     for index, layer in enumerate(layers):
         if layer.name in names:
-            weight = rounder(layer, lambda layer=layer: _moments(layer, states, lambda _: iter(())))
-            rounded = dataclasses.replace(layer, weight=weight.dequantized())
-            result[index] = fit_layer(layer, rounded, weight.bits, states)
+            result[index], weight = _rounded(layer, rounder, states, lambda _: iter(()))
             integers[layer.name] = weight
         if len(integers) == len(names):
             break
         for real, quantized in states:
             real[layer.name] = output_of(layer, real)
             quantized[layer.name] = output_of(result[index], quantized)
-            for name in [n for n in real if last_read.get(n, index + 1) <= index]:
-                del real[name], quantized[name]
+            for values in (real, quantized):
+                drop_unread(values, last_read, index)
     return result, integers
+
+
+def _rounded(
+    layer: Layer,
+    rounder: Rounder,
+    states: Sequence[tuple[Values, Values]],
+    seen_in_crops: Callable[[str], Iterator[tuple[Tensor, Tensor]]],
+) -> tuple[Layer, QuantizedWeight]:
+    """`layer` with rounded weights and the constants that fit them, and its integers."""
+    weight = rounder(layer, lambda: _moments(layer, states, seen_in_crops))
+    rounded = dataclasses.replace(layer, weight=weight.dequantized())
+    return fit_layer(layer, rounded, weight.bits, states), weight
 
 
 def _moments(

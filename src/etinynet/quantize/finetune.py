@@ -260,9 +260,10 @@ def finetune(
     integers: dict[str, QuantizedWeight] = {}
     history: list[dict[str, Any]] = []
     for stage, before in zip(stages, [None, *stages], strict=False):
+        saved = (how.folder / stage.name / STATE).exists()
         if before is None or stage.layers != before.layers:
             used = {name: start.weights[name] for name in stage.layers + stage.following}
-            if gradual and not (how.resume and (how.folder / stage.name / STATE).exists()):
+            if gradual and not (how.resume and saved):
                 rounder = start_rounder(method, {n: w.bits for n, w in used.items()})
                 current, begun = round_some(layers, current, stage.layers, rounder, batches)
                 used |= begun
@@ -271,7 +272,7 @@ def finetune(
             )
         network.round_weights(stage.rounds)
         # A run may have stopped before this stage.
-        started = before is None or (how.folder / stage.name / STATE).exists()
+        started = before is None or saved
         rows = fit(
             network,
             data if stage.whole else in_small_crops(data),

@@ -18,6 +18,7 @@ __all__ = [
     "INPUT",
     "SCORES",
     "Layer",
+    "drop_unread",
     "last_reads",
     "layers_of",
     "output_of",
@@ -169,3 +170,9 @@ def run_layers(layers: Sequence[Layer], x: Tensor) -> dict[str, Tensor]:
 def last_reads(layers: Sequence[Layer]) -> dict[str, int]:
     """By name of a tensor that is read: the index of the last layer that reads it."""
     return {n: i for i, x in enumerate(layers) for n in (x.input, x.residual) if n is not None}
+
+
+def drop_unread(values: dict[str, Tensor], last_read: Mapping[str, int], index: int) -> None:
+    """Deletes from `values` the tensors that no layer behind `index` reads (`last_reads`)."""
+    for name in [n for n in values if last_read.get(n, index + 1) <= index]:
+        del values[name]

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from etinynet.errors import DataError
 from etinynet.quantize.correct import fit_layer
-from etinynet.quantize.layers import INPUT, SCORES, Layer, last_reads, output_of, run_layers
+from etinynet.quantize.layers import (
+    INPUT,
+    SCORES,
+    Layer,
+    drop_unread,
+    last_reads,
+    output_of,
+    run_layers,
+)
 from etinynet.quantize.quantizers import lsq
 from etinynet.quantize.search import search_step
 
@@ -65,8 +73,7 @@ def fitted_versions(
         yield layer.name, version
         for values in states:
             values[layer.name] = output_of(layer, values)
-            for name in [n for n in values if last_read.get(n, index + 1) <= index]:
-                del values[name]
+            drop_unread(values, last_read, index)
 
 
 def _scores_with(
