@@ -70,17 +70,17 @@ def before_relu(layer: Layer, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("method", ["best", "asq"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_some_layers_are_rounded_on_what_the_others_give(order: str, method: str) -> None:
-    """First the front, then the rest behind it: what its ReLUs read has the float mean."""
+def test_some_layers_are_rounded_to_what_they_do_as_floats(order: str, method: str) -> None:
+    """First the front, then the rest behind it: its ReLUs read the mean that they read before."""
     layers = layers_of(small_network(order, seed=4))
     widths, batches = widths_of(layers, 4), [pictures(16), pictures(16, seed=2)]
     rounder = start_rounder(method, widths)
     front, rest = list(widths)[:4], list(widths)[4:-1]
-    once, integers = round_some(layers, layers, front, rounder, batches)
-    twice, others = round_some(layers, once, rest, rounder, batches)
+    once, integers = round_some(layers, front, rounder, batches)
+    twice, others = round_some(once, rest, rounder, batches)
     assert (list(integers), list(others)) == (front, rest)
     x = torch.cat(batches)
-    wanted, found = run_layers(layers, x), run_layers(twice, x)
+    real, begun, done = (run_layers(each, x) for each in (layers, once, twice))
     for layer, before, after in zip(layers, once, twice, strict=True):
         assert (before is not layer) == (layer.name in front)
         assert (after is not before) == (layer.name in rest)
@@ -91,7 +91,8 @@ def test_some_layers_are_rounded_on_what_the_others_give(order: str, method: str
         lowest = lowest_code(layer.kind, 4) if method == "best" else -levels(4)
         assert lowest <= int(weight.integers.min())
         if layer.relu:
-            means = before_relu(layer, wanted[layer.input]), before_relu(after, found[layer.input])
+            wanted = real if layer.name in front else begun
+            means = before_relu(layer, wanted[layer.input]), before_relu(after, done[layer.input])
             torch.testing.assert_close(*means, rtol=1e-3, atol=1e-3)
 
 

@@ -169,20 +169,16 @@ def round_and_correct(
 
 @torch.no_grad()
 def round_some(
-    layers: Sequence[Layer],
-    current: Sequence[Layer],
-    names: Collection[str],
-    rounder: Rounder,
-    batches: Sequence[Tensor],
+    layers: Sequence[Layer], names: Collection[str], rounder: Rounder, batches: Sequence[Tensor]
 ) -> tuple[list[Layer], dict[str, QuantizedWeight]]:
-    """`current` with layers `names` rounded and fitted to the float `layers`, and their integers.
+    """`layers` with those in `names` rounded and fitted to what they do as floats; the integers.
 
-    Each does what the float layer does, on what those of `current` and the rounded ones before it
-    give; their outputs stay float. No layer before the first of `names` changes.
+    Each does so on what the rounded ones before it give; their outputs stay float. No layer before
+    the first of `names` changes.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
     last_read = last_reads(layers)
-    result, integers = list(current), {}
+    result, integers = list(layers), {}
     for index, layer in enumerate(layers):
         if layer.name in names:
             result[index], weight = _rounded(layer, rounder, states, lambda _: iter(()))
@@ -191,7 +187,10 @@ def round_some(
             break
         for real, quantized in states:
             real[layer.name] = output_of(layer, real)
-            quantized[layer.name] = output_of(result[index], quantized)
+            same = not integers
+            quantized[layer.name] = (
+                real[layer.name] if same else output_of(result[index], quantized)
+            )
             for values in (real, quantized):
                 drop_unread(values, last_read, index)
     return result, integers

@@ -244,8 +244,8 @@ def finetune(
 ) -> Finetuned:
     """Trains quantized weights from `start` until they do what the float `layers` do.
 
-    Gradual methods (gradual.py) round each group of blocks anew, on what the trained groups before
-    it make of the calibration pictures, `batches`, and begin there.
+    Gradual methods (gradual.py) round each group of blocks on the calibration pictures, `batches`,
+    to what it does as floats, trained behind the groups before it, and begin there.
     asq-paper trains the clamped float weights for the first half of the epochs, which are then
     the start of the quantized ones (paper, section Experiments). Raises loop.fit's errors.
     """
@@ -265,7 +265,7 @@ def finetune(
             used = {name: start.weights[name] for name in stage.layers + stage.following}
             if gradual and not (how.resume and saved):
                 rounder = start_rounder(method, {n: w.bits for n, w in used.items()})
-                current, begun = round_some(layers, current, stage.layers, rounder, batches)
+                current, begun = round_some(current, stage.layers, rounder, batches)
                 used |= begun
             network = PreparedNetwork(
                 current, method, per_channel, used, start.statistics, stage.following
