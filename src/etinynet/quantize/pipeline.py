@@ -20,7 +20,7 @@ from etinynet.quantize.equalize import equalized
 from etinynet.quantize.finetune import Finetuning, finetune
 from etinynet.quantize.layers import Layer, layers_of, run_layers
 from etinynet.quantize.lower import lower
-from etinynet.quantize.methods import METHODS, Widths, rounder_of
+from etinynet.quantize.methods import METHODS, Widths, is_gradual, rounder_of, start_rounder
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
@@ -134,13 +134,15 @@ def quantize_model(
             layers, rounded, config.method, config.per_channel, finetuning, batches, progress
         )
         integers = trained.weights
+        gradual = is_gradual(config.method, config.per_channel)
+        others = start_rounder(config.method, widths) if gradual else rounder
 
         def trained_or_new(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
-            return integers.get(layer.name) or rounder(layer, moments)
+            return integers.get(layer.name) or others(layer, moments)
 
         most = min(config.pictures, MOST_PICTURES - config.pictures)
-        others = _middles(finetuning.data.train.some(most), inputs.shape[-1])
-        batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], others])))
+        seen = _middles(finetuning.data.train.some(most), inputs.shape[-1])
+        batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], seen])))
         rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)
