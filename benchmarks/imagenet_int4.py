@@ -5,8 +5,9 @@ python benchmarks/imagenet_int4.py WEIGHTS SAMPLE OUT --calibration DIR --data D
 evaluated; a folder for graphs and training states, which are not to be shared. A run that was
 interrupted goes on where it stopped. Rows go to results/imagenet_int4.csv, every epoch of every
 training to results/imagenet_int4_epochs.csv. `score_error` is the squared error of the scores
-against the float network's, each picture's mean left out, relative to their variance: it tells
-apart what the top-1 of so few pictures does not.
+against the float network's, each picture's mean left out, relative to their variance, `divergence`
+that of the class probabilities from the float network's (Kullback-Leibler, nats): they tell apart
+what the top-1 of so few pictures does not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from record import append_rows, seconds_of, trained_epochs
 from torch import Tensor
+from torch.nn import functional
 
 from etinynet.commands.quantizing import Request, Teaching, quantize_file
 from etinynet.commands.using import evaluate_model
@@ -51,6 +53,12 @@ def scores_of(model: str, sample: Path) -> Tensor:
     return torch.from_numpy(np.stack(list(function(opened, prepared(pictures, opened.preprocess)))))
 
 
+def divergence(given: Tensor, real: Tensor) -> Tensor:
+    """Mean divergence of the probabilities of `given` scores from those of `real` ones, in nats."""
+    logarithms = given.log_softmax(1), real.log_softmax(1)
+    return functional.kl_div(*logarithms, log_target=True, reduction="batchmean")
+
+
 def measure(name: str, arguments: argparse.Namespace, float_top1: float, real: Tensor) -> None:
     """Quantizes by the run `name` of RUNS with each number of epochs, and records the results;
     `real` are the float network's scores."""
@@ -68,6 +76,7 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float, real: T
         )
         seconds = time.monotonic() - started
         found = evaluate_model(str(file), sample, sample / "labels.tsv", None, False)
+        given = scores_of(str(file), sample)
         metadata = read_graph(file).metadata
         record: dict[str, Any] = metadata.get("training", {})
         row = {
@@ -84,7 +93,8 @@ def measure(name: str, arguments: argparse.Namespace, float_top1: float, real: T
             "float_top1": float_top1,
             "top1": found["top1"],
             "top5": found["top5"],
-            "score_error": round(float(scores_error(scores_of(str(file), sample), real)), 4),
+            "score_error": round(float(scores_error(given, real)), 4),
+            "divergence": round(float(divergence(given, real)), 4),
         }
         append_rows("imagenet_int4", [row])
         if record:
