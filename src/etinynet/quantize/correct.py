@@ -186,11 +186,10 @@ def round_some(
         if len(integers) == len(names):
             break
         for real, quantized in states:
-            real[layer.name] = output_of(layer, real)
-            same = not integers
-            quantized[layer.name] = (
-                real[layer.name] if same else output_of(result[index], quantized)
-            )
+            output = output_of(layer, real)
+            # Before the first rounded layer both networks are one.
+            quantized[layer.name] = output_of(result[index], quantized) if integers else output
+            real[layer.name] = output
             for values in (real, quantized):
                 drop_unread(values, last_read, index)
     return result, integers
