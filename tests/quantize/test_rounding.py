@@ -20,7 +20,6 @@ from etinynet.quantize.rounding import (
     _columns,
     _polished,
     regressed,
-    round_classifier,
     round_compensated,
 )
 from etinynet.quantize.weights import QuantizedWeight
@@ -320,60 +319,3 @@ def test_bits(bits: int) -> None:
     layer = layer_of("dense", torch.Generator().manual_seed(0))
     with pytest.raises(ConfigError, match=f"weight_bits is {bits}, allowed are 2 to 8"):
         round_compensated(layer.weight, bits, InputMoments())
-
-
-def classifier(generator: torch.Generator) -> tuple[Layer, Tensor, Tensor]:
-    """20 classes, each with a direction of its own; 500 inputs and their class probabilities."""
-    places = 1.5 * torch.randn(20, 12, generator=generator)
-    x = places.repeat(25, 1) + torch.randn(500, 12, generator=generator) + 2
-    one, shift = torch.ones(20), -places.square().sum(1) / 2 - 2 * places.sum(1)
-    layer = Layer("dense", "scores", "features", weight=places, gain=one, shift=shift)
-    scores = run_layer(layer, x[:, :, None, None], None).flatten(1)
-    return layer, x, scores.double().softmax(1)
-
-
-def lost_by(layer: Layer, rounded: QuantizedWeight, x: Tensor, p: Tensor) -> tuple[float, float]:
-    """What inputs x (N, K) lose, about their mean: squared error of probabilities `p`, of scores.
-
-    The first by the softmax's Fisher information, diag(p) - p pT.
-    """
-    lost = (x - x.mean(0)).double() @ (rounded.dequantized() - layer.weight).double().T
-    lean = lost - (p * lost).sum(1, keepdim=True)
-    return float((p * lean * lost).sum()), float(lost.square().sum())
-
-
-def test_emphasized_positions_count_once_more() -> None:
-    layer, x, _ = classifier(torch.Generator().manual_seed(2))
-    x = x[:200]
-    real = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    moments = InputMoments()
-    for mine, other in zip(x.split(60), real.split(60), strict=True):
-        moments.add(layer, mine[:, :, None, None], other[:, :, None, None])
-    importance = torch.rand(20, 200, generator=torch.Generator().manual_seed(4)).double()
-    found = moments.emphasized(importance)
-    mine, other = ((t - t.mean(0)).double() for t in (x, real))
-    for row in (0, 7, 19):
-        weights = (1 + importance[row])[:, None] / 200
-        torch.testing.assert_close(found.central()[row], (mine * weights).T @ mine)
-        torch.testing.assert_close(found.cross()[row], (other * weights).T @ mine)
-    assert found.few() == moments.few()
-
-
-@pytest.mark.parametrize("lowest", [None, -8])
-def test_a_classifier_is_rounded_with_a_view_to_the_pictures_of_each_class(
-    lowest: int | None,
-) -> None:
-    """The error of the probabilities becomes smaller, though that of the scores does not."""
-    probabilities, scores = [], []
-    for seed in range(8):
-        layer, x, p = classifier(torch.Generator().manual_seed(seed))
-        moments = gathered(layer, x[:, :, None, None])
-        plain = round_compensated(layer.weight, 4, moments, lowest)
-        viewed = round_classifier(layer, 4, moments, lowest)
-        assert viewed.integers.shape == layer.weight.shape
-        assert torch.equal(viewed.position.round().to(torch.int8), viewed.integers)
-        (before, wide), (after, wider) = (lost_by(layer, q, x, p) for q in (plain, viewed))
-        probabilities.append(after / before)
-        scores.append(wider / wide)
-    assert sum(probabilities) / 8 < 0.85, probabilities
-    assert 1 <= sum(scores) / 8 < 1.5, scores

@@ -13,9 +13,9 @@ from etinynet.errors import ConfigError
 from etinynet.quantize.correct import Rounder
 from etinynet.quantize.layers import Layer
 from etinynet.quantize.quantizers import asq, dorefa_symmetric, least_squares_scale, levels
-from etinynet.quantize.rounding import InputMoments, round_classifier, round_compensated
+from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
-from etinynet.quantize.weights import FEW_BITS, QuantizedWeight, lowest_code
+from etinynet.quantize.weights import QuantizedWeight, lowest_code
 
 __all__ = [
     "METHODS",
@@ -133,8 +133,6 @@ def start_rounder(method: str, widths: Mapping[str, int]) -> Rounder:
         assert layer.weight is not None
         bits = widths[layer.name]
         lowest = None if method == "asq" else lowest_code(layer.kind, bits)
-        if layer.kind == "dense" and bits <= FEW_BITS:
-            return round_classifier(layer, bits, moments(), lowest)
         return round_compensated(layer.weight, bits, moments(), lowest)
 
     return compensated

@@ -10,7 +10,7 @@ from etinynet.quantize.layers import Layer
 from etinynet.quantize.quantizers import levels
 from etinynet.quantize.weights import FEW_BITS, QuantizedWeight
 
-__all__ = ["InputMoments", "regressed", "round_classifier", "round_compensated"]
+__all__ = ["InputMoments", "regressed", "round_compensated"]
 
 # Added to the moments' diagonal, relative to its mean: keeps the inverse steady. Few positions show
 # directions as still that other pictures move in.
@@ -22,9 +22,6 @@ _POSITIONS = 8192
 # So many positions a weight are needed before weights may leave the float ones: fewer would be
 # learnt by heart.
 _ENOUGH = 32
-# How much more a position counts for the outputs that it says most about, on average over all
-# positions; only so many of them are looked at, and so many outputs at once.
-_EMPHASIS, _LOOKED_AT, _ROWS = 4.0, 256, 50
 # Scales below the largest weight's, which are searched at few bits.
 _SCALES = [i / 40 for i in range(44, 10, -1)]
 _SWEEPS = 4
@@ -43,7 +40,6 @@ class InputMoments:
         self.count = 0
         self._chance = torch.Generator().manual_seed(0)
         self._sums: dict[str, Tensor] = {}
-        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def add(self, layer: Layer, quantized: Tensor, real: Tensor) -> None:
         """Takes in a batch (N, C, H, W) of the layer's input, quantized and in the float net."""
@@ -51,8 +47,6 @@ class InputMoments:
         if mine.shape[2] > _POSITIONS:
             chosen = torch.randperm(mine.shape[2], generator=self._chance)[:_POSITIONS]
             mine, other = mine[:, :, chosen], other[:, :, chosen]
-        if layer.kind == "dense":
-            self._seen.append((mine[0].T, other[0].T))
         mine, other = mine.double(), other.double()
         self.count += mine.shape[2]
         turned = mine.transpose(1, 2)
@@ -63,30 +57,6 @@ class InputMoments:
             "cross": other @ turned,
         }.items():
             self._sums[key] = self._sums.get(key, torch.zeros(())) + value
-
-    def seen(self) -> tuple[Tensor, Tensor]:
-        """Inputs of a dense layer, quantized and in the float network, each (N, K) float64."""
-        quantized, real = (torch.cat(x).double() for x in zip(*self._seen, strict=True))
-        return quantized, real
-
-    def emphasized(self, importance: Tensor) -> InputMoments:
-        """(outputs, K, K): the moments of each output of a dense layer, to which its positions add
-        once more, times `importance` (outputs, N), as far as it is not small.
-        """
-        most = importance.topk(min(_LOOKED_AT, importance.shape[1]), dim=1)
-        weights = most.values[:, None, :]
-        quantized, real = (x - x.mean(0) for x in self.seen())
-        mine, other = (x[most.indices].transpose(1, 2) for x in (quantized, real))
-        turned = mine.transpose(1, 2)
-        result = InputMoments()
-        result.count = self.count
-        result._sums = {
-            "quantized": torch.zeros_like(self._sums["quantized"]),
-            "real": torch.zeros_like(self._sums["real"]),
-            "square": self.central() * self.count + (mine * weights) @ turned,
-            "cross": self.cross() * self.count + (other * weights) @ turned,
-        }
-        return result
 
     def central(self) -> Tensor:
         """Covariance of the quantized inputs, float64."""
@@ -226,29 +196,4 @@ def round_compensated(
         scale[:, 0],
         bits,
         position[:, back].float().reshape(weight.shape),
-    )
-
-
-def round_classifier(
-    layer: Layer, bits: int, moments: InputMoments, lowest: int | None = None
-) -> QuantizedWeight:
-    """round_compensated of a dense layer whose outputs are scores of classes.
-
-    To the class probabilities p an error of a score matters by p(1 - p), the diagonal of the
-    softmax's Fisher information: a class is rounded with a view to the pictures that may be of it.
-    """
-    assert layer.weight is not None
-    assert layer.shift is not None
-    weight = layer.weight.flatten(1)
-    scores = moments.seen()[1] @ weight.double().T + layer.shift.double()
-    probability = scores.softmax(1)
-    plausible = (probability * (1 - probability)).T
-    importance = _EMPHASIS * plausible / plausible.mean(1, keepdim=True).clamp_min(_LEAST_SPREAD)
-    pairs = zip(layer.weight.split(_ROWS), importance.split(_ROWS), strict=True)
-    parts = [round_compensated(w, bits, moments.emphasized(i), lowest) for w, i in pairs]
-    return QuantizedWeight(
-        torch.cat([part.integers for part in parts]),
-        torch.cat([part.scale for part in parts]),
-        bits,
-        torch.cat([part.position for part in parts]),
     )
