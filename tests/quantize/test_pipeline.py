@@ -18,7 +18,7 @@ from etinynet.data.images import Preprocess
 from etinynet.errors import ConfigError
 from etinynet.graph import Graph, check, execute, graph_from_bytes, graph_to_bytes
 from etinynet.quantize import pipeline
-from etinynet.quantize.correct import Rounded
+from etinynet.quantize.correct import Rounded, Rounder
 from etinynet.quantize.finetune import Finetuning, recipe_of
 from etinynet.quantize.layers import SCORES, Layer
 from etinynet.quantize.methods import METHODS
@@ -29,6 +29,7 @@ from etinynet.quantize.pipeline import (
     quantize_layers,
     quantize_model,
 )
+from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.target.host import HostTarget
 from etinynet.train.pictures import Pictures, TrainingData
 
@@ -174,6 +175,29 @@ def test_the_trained_network_is_calibrated_on_both(
     recipe = recipe_of(1, 5, True)
     made(Quantization(4, "best"), Finetuning(data, False, recipe, tmp_path / "state", {}))
     assert counts == [24, 24 + len(data.train)]
+
+
+def test_a_classifier_that_asq_did_not_train_has_error_compensated_integers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the nearest levels behind ASQ's tanh, which it has where nothing is trained."""
+    used: list[tuple[Layer, Rounder]] = []
+
+    def kept(layers: list[Layer], widths: Any, rounder: Rounder, batches: Any) -> Rounded:
+        used.append((layers[-1], rounder))
+        return quantize_layers(layers, widths, rounder, batches)
+
+    monkeypatch.setattr(pipeline, "quantize_layers", kept)
+    how = Finetuning(training_data(), False, recipe_of(1, 5, True), tmp_path / "state", {})
+    made(Quantization(4, "asq"), how)
+    layer = used[1][0]
+    x = torch.randn(64, layer.weight.shape[1], 1, 1, generator=torch.Generator().manual_seed(1))
+    moments = InputMoments()
+    moments.add(layer, x, x)
+    wanted = round_compensated(layer.weight, 4, moments)
+    before, after = (rounder(layer, lambda: moments).integers for _, rounder in used)
+    assert torch.equal(after, wanted.integers)
+    assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize(
