@@ -287,11 +287,15 @@ def finetune(
         history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in rows]
         current, found = network.quantized()
         integers |= found
-    record = {
+    return Finetuned(current, integers, _record(how, data, history))
+
+
+def _record(how: Finetuning, data: TrainingData, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the graph's metadata keep of a training on `data`; `history` has a row an epoch."""
+    return {
         "recipe": how.recipe.to_json(),
         "labels": how.labelled,
         "pictures": len(data.train),
         "held_out": len(data.held_out),
         "history": history,
     }
-    return Finetuned(current, integers, record)
