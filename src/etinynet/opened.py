@@ -138,8 +138,7 @@ def graph_preprocess(graph: Graph, source: str) -> Preprocess:
 
 
 def _from_graph(graph: Graph, source: str) -> Opened:
-    names = graph.metadata.get("class_names")
-    names = None if names is None else tuple(names)
+    names = None if graph.head is None else graph.head.class_names
     return Opened(source, graph_preprocess(graph, source), names, graph=graph)
 
 
@@ -212,7 +211,7 @@ def host_scores(opened: Opened, pictures: Pictures) -> Iterator[NDArray[np.float
 
 def real_scores(graph: Graph, integers: NDArray[np.int16]) -> NDArray[np.float64]:
     """Scores as real numbers: scale * (integer - zero_point)."""
-    tensor = graph.tensors[graph.output]
+    tensor = graph.tensors[graph.outputs[0]]
     return tensor.scale * (integers.astype(np.float64) - tensor.zero_point)
 
 

@@ -151,7 +151,6 @@ def _metadata(
         command += f" --epochs {finetuning.recipe.epochs} --seed {finetuning.recipe.seed}"
         inputs["training data"] = finetuning.data.digest.encode()
     metadata = {
-        "class_names": None if opened.class_names is None else list(opened.class_names),
         "preprocess": preprocess.to_json(),
         "network": loaded.config.to_json(),
         "weights": loaded.provenance,

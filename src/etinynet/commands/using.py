@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from etinynet.backend.c import macs
 from etinynet.commands.building import memory_json
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import to_input
 from etinynet.data.labels import Dataset, list_folder, list_table, split_held_out
 from etinynet.errors import ConfigError, DataError
+from etinynet.graph.ops import macs
 from etinynet.opened import (
     Opened,
     graph_of,
@@ -121,7 +121,7 @@ def run_pictures(
                 }
             )
     assert result is not None
-    operations = sum(macs(graph, op) for op in graph.ops)
+    operations = sum(macs(op, graph.tensors[op.output]) for op in graph.ops)
     instructions = pictures[0]["instructions"]
     is_counted = instructions is not None and operations > 0
     return {

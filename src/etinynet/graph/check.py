@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
 from etinynet.graph.arithmetic import INT32_MAX, INT32_MIN, signed_range
-from etinynet.graph.ir import KINDS, Graph, Op, Requantization, Tensor, output_shape
+from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
+from etinynet.graph.ops import OPS, accumulator_range, output_shape, weight_shape
 
-__all__ = ["accumulator_range", "check"]
+__all__ = ["check"]
 
 _C_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 _MAX_SIDE = 4096
-_POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 _LEAST_SHIFT = -16
 
 
@@ -39,7 +39,7 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 
 def _check_parts(graph: Graph) -> None:
     """Containers and references have the types of ir.py, so that the other rules can read them."""
-    kinds: dict[str, type] = {"tensors": dict, "ops": tuple, "metadata": dict}
+    kinds: dict[str, type] = {"tensors": dict, "ops": tuple, "outputs": tuple, "metadata": dict}
     for field, kind in kinds.items():
         value = getattr(graph, field)
         _require(isinstance(value, kind), "graph", field, type(value).__name__, kind.__name__)
@@ -47,9 +47,11 @@ def _check_parts(graph: Graph) -> None:
     for kind, values in parts.items():
         for value in values:
             _require(isinstance(value, kind), "graph", "part", type(value).__name__, kind.__name__)
-    names: list[object] = [graph.input, graph.output]
+    names: list[object] = [graph.input, *graph.outputs]
     for op in graph.ops:
-        names += [op.name, op.input, op.output, "" if op.residual is None else op.residual]
+        good = isinstance(op.inputs, tuple) and len(op.inputs) > 0
+        _require(good, "graph", "inputs of an operator", op.inputs, "a tuple of at least one name")
+        names += [op.name, op.output, *op.inputs]
     for name in names:
         _require(isinstance(name, str), "graph", "name or reference", name, "a string")
     try:
@@ -84,101 +86,103 @@ def _check_wiring(graph: Graph) -> None:
     """Every tensor is the input or made once, before it is read; nothing is left over."""
     _require(_matches(_C_IDENTIFIER, graph.name), "graph", "name", graph.name, "a C identifier")
     _require(len(graph.ops) > 0, "graph", "number of operators", 0, "at least one")
-    for name in (graph.input, graph.output):
+    for name in (graph.input, *graph.outputs):
         _require(name in graph.tensors, "graph", "input or output", name, "a tensor of the graph")
-    made, read, op_names = {graph.input}, {graph.output}, set()
+    made, read, op_names = {graph.input}, set(graph.outputs), set()
     for op in graph.ops:
         where = f"operator {op.name!r}"
         good_name = _matches(_NAME, op.name)
         _require(good_name, where, "name", op.name, "letters, digits, _ and .")
         _require(op.name not in op_names, where, "name", op.name, "a name used once")
         op_names.add(op.name)
-        for source in (op.input, op.residual):
-            if source is not None:
-                _require(
-                    source in made, where, "input", source, "a tensor made by an earlier operator"
-                )
-                read.add(source)
+        for source in op.inputs:
+            _require(
+                source in made, where, "input", source, "a tensor made by an earlier operator"
+            )
+            read.add(source)
         _require(op.output in graph.tensors, where, "output", op.output, "a tensor of the graph")
         _require(op.output not in made, where, "output", op.output, "a tensor not yet made")
         made.add(op.output)
-    _require(
-        graph.output == graph.ops[-1].output, "graph", "output", graph.output, "the last operator's"
-    )
     for name, tensor in graph.tensors.items():
-        _require(
-            name == tensor.name,
-            f"tensor {name!r}",
-            "name",
-            tensor.name,
-            "the key it is stored under",
-        )
-        _require(
-            name in made and name in read, f"tensor {name!r}", "use", "unused", "made and read"
-        )
+        where = f"tensor {name!r}"
+        _require(name == tensor.name, where, "name", tensor.name, "the key it is stored under")
+        _require(name in made and name in read, where, "use", "unused", "made and read")
 
 
 def _check_ends(graph: Graph) -> None:
-    source, result = graph.tensors[graph.input], graph.tensors[graph.output]
-    _require(
-        source.bits == 8, f"tensor {source.name!r}", "bits of the graph's input", source.bits, "8"
-    )
+    source = graph.tensors[graph.input]
+    where = f"tensor {source.name!r}"
+    _require(source.bits == 8, where, "bits of the graph's input", source.bits, "8")
+    count = len(graph.outputs)
+    _require(count > 0, "graph", "number of outputs", count, "at least one")
+    different = len(set(graph.outputs)) == count and graph.input not in graph.outputs
+    _require(different, "graph", "outputs", graph.outputs, "different tensors, not the input")
+    if graph.head is not None:
+        _check_classification(graph, graph.head)
+
+
+def _check_classification(graph: Graph, head: object) -> None:
+    kind = type(head)
+    _require(kind is Classification, "graph", "head", kind.__name__, "Classification or none")
+    assert isinstance(head, Classification)
+    count = len(graph.outputs)
+    _require(count == 1, "graph", "number of outputs", count, "1 with a Classification")
+    result = graph.tensors[graph.outputs[0]]
+    where = f"tensor {result.name!r}"
     flat = result.shape[:2] == (1, 1)
-    _require(
-        flat,
-        f"tensor {result.name!r}",
-        "shape of the graph's output",
-        result.shape,
-        "(1, 1, scores)",
-    )
-    names = graph.metadata.get("class_names")
-    if names is not None:
-        good = isinstance(names, list) and all(isinstance(n, str) for n in names)
-        _require(good, "graph", "class_names", type(names).__name__, "a list of strings")
-        count = result.shape[2]
-        _require(
-            len(names) == count,
-            "graph",
-            "number of class_names",
-            len(names),
-            f"{count}, one a score",
+    _require(flat, where, "shape of the scores", result.shape, "(1, 1, classes)")
+    names = head.class_names
+    if names is None:
+        return
+    good = isinstance(names, tuple) and all(isinstance(n, str) for n in names)
+    _require(good, "graph", "class_names", type(names).__name__, "a tuple of strings")
+    scores = result.shape[2]
+    allowed = f"{scores}, one a score"
+    _require(len(names) == scores, "graph", "number of class_names", len(names), allowed)
+
+
+def _check_window(op: Op, source: Tensor) -> None:
+    where, window = f"operator {op.name!r}", op.window
+    known = isinstance(op.kind, str) and op.kind in OPS
+    _require(known, where, "kind", op.kind, ", ".join(OPS))
+    _require(isinstance(window, Window), where, "window", type(window).__name__, "a Window")
+    windowed = OPS[op.kind].windowed
+    for field, count, low, high in (
+        ("kernel", 2, 1, 7),
+        ("stride", 2, 1, 4),
+        ("padding", 4, 0, 6),
+    ):
+        value, highest = getattr(window, field), high if windowed else low
+        inside = (
+            isinstance(value, tuple)
+            and len(value) == count
+            and all(type(n) is int and low <= n <= highest for n in value)
         )
+        _require(inside, where, field, value, f"{count} integers of {low} to {highest}")
+    for axis, name in enumerate(("height", "width")):
+        kernel, side = window.kernel[axis], source.shape[axis]
+        before, after = window.padding[axis], window.padding[axis + 2]
+        allowed = f"below the kernel's {name}, {kernel}"
+        _require(max(before, after) < kernel, where, "padding", window.padding, allowed)
+        allowed = f"at most the padded input of {source.shape}"
+        _require(side + before + after >= kernel, where, "kernel", window.kernel, allowed)
 
 
 def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
-    known = isinstance(op.kind, str) and op.kind in KINDS
-    _require(known, where, "kind", op.kind, ", ".join(KINDS))
-    windowed = op.kind in ("conv2d", "depthwise", "max_pool", "avg_pool")
-    for field, low, high in (("kernel", 1, 7), ("stride", 1, 4), ("padding", 0, 6)):
-        value = getattr(op, field)
-        highest = high if windowed else low
-        inside = type(value) is int and low <= value <= highest
-        _require(inside, where, field, value, f"{low} to {highest}")
-    _require(op.padding < op.kernel, where, "padding", op.padding, f"0 to {op.kernel - 1}")
-    height, width, channels = source.shape
-    fits = min(height, width) + 2 * op.padding >= op.kernel
-    _require(fits, where, "kernel", op.kernel, f"at most the padded input of {source.shape}")
+    row = OPS[op.kind]
+    fewest, most = row.inputs
+    counts = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    count = len(op.inputs)
+    _require(fewest <= count <= most, where, "number of inputs", count, f"{counts} for {op.kind}")
     if op.kind == "dense":
         _require(source.shape[:2] == (1, 1), where, "input shape", source.shape, "(1, 1, channels)")
-    same = op.kind in (*_POOLS, "depthwise", "add")
-    made = output_shape(
-        op.kind,
-        source.shape,
-        channels if same else result.shape[2],
-        op.kernel,
-        op.stride,
-        op.padding,
-    )
+    made = output_shape(op.kind, source.shape, result.shape[2], op.window)
     _require(result.shape == made, where, "output shape", result.shape, str(made))
-    if op.kind == "max_pool":
-        _require(op.padding == 0, where, "padding", op.padding, "0 for max_pool")
-        alike = (source.bits, source.zero_point, source.scale) == (
-            result.bits,
-            result.zero_point,
-            result.scale,
-        )
-        _require(alike, where, "bits, zero_point, scale", "changed", "those of its input")
+    if not row.requantized:
+        _require(not any(op.window.padding), where, "padding", op.window.padding, "0")
+        before, after = ((t.bits, t.zero_point, t.scale) for t in (source, result))
+        _require(before == after, where, "bits, zero_point, scale", after, f"its input's {before}")
 
 
 def _check_array(
@@ -196,19 +200,14 @@ def _check_array(
 
 def _check_weight(op: Op, source: Tensor, result: Tensor) -> None:
     where = f"operator {op.name!r}"
-    in_channels, out_channels = source.shape[2], result.shape[2]
+    out_channels = result.shape[2]
     bits = op.weight_bits if type(op.weight_bits) is int else None
-    if op.kind in (*_POOLS, "add"):
-        what = "a pool" if op.kind in _POOLS else op.kind
+    if not OPS[op.kind].has_weight:
         bare = op.weight is None and op.bias is None
-        _require(bare, where, "weight or bias", "present", f"none for {what}")
-        _require(bits == 8, where, "weight_bits", op.weight_bits, f"8 for {what}")
+        _require(bare, where, "weight or bias", "present", f"none for {op.kind}")
+        _require(bits == 8, where, "weight_bits", op.weight_bits, f"8 for {op.kind}")
         return
-    shape: tuple[int, ...] = (out_channels, in_channels)
-    if op.kind == "conv2d":
-        shape = (out_channels, op.kernel, op.kernel, in_channels)
-    elif op.kind == "depthwise":
-        shape = (out_channels, op.kernel, op.kernel)
+    shape = weight_shape(op.kind, source.shape[2], out_channels, op.window)
     _check_array(where, "weight", op.weight, np.int8, (shape,))
     possible = bits is not None and 2 <= bits <= 8
     _require(possible, where, "weight_bits", op.weight_bits, "2 to 8")
@@ -224,9 +223,8 @@ def _check_weight(op: Op, source: Tensor, result: Tensor) -> None:
 def _check_requantization(op: Op, result: Tensor) -> None:
     where = f"operator {op.name!r}"
     rule = op.requantization
-    if op.kind == "max_pool":
-        absent = rule is None and op.residual is None
-        _require(absent, where, "requantization", "present", "none for max_pool")
+    if not OPS[op.kind].requantized:
+        _require(rule is None, where, "requantization", "present", f"none for {op.kind}")
         return
     _require(rule is not None, where, "requantization", None, "present")
     good_rule = isinstance(rule, Requantization)
@@ -240,28 +238,7 @@ def _check_requantization(op: Op, result: Tensor) -> None:
     _require(type(rule.relu) is bool, where, "relu", rule.relu, "true or false")
 
 
-def accumulator_range(op: Op, source: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Smallest and largest accumulator per output channel, bias included, over all inputs.
-
-    The bounds also hold for every partial sum in any order: positive and negative products are
-    summed apart.
-    """
-    low, high = signed_range(source.bits)
-    if op.weight is None:
-        count = {"avg_pool": op.kernel**2, "add": 1 << 16}.get(
-            op.kind, source.shape[0] * source.shape[1]
-        )
-        ones = np.ones((source.shape[2], 1), np.int64) * count
-    else:
-        ones = op.weight.reshape(len(op.weight), -1).astype(np.int64)
-    positive, negative = np.maximum(ones, 0).sum(1), np.minimum(ones, 0).sum(1)
-    bias = np.int64(0) if op.bias is None else op.bias.astype(np.int64)
-    smallest = positive * low + negative * high + np.minimum(bias, 0)
-    largest = positive * high + negative * low + np.maximum(bias, 0)
-    return smallest, largest
-
-
-def _check_no_overflow(op: Op, source: Tensor, shortcut: Tensor | None) -> None:
+def _check_no_overflow(op: Op, source: Tensor, residual: Tensor | None) -> None:
     """Neither the accumulator nor the requantized sum leaves int32, whatever the picture."""
     where = f"operator {op.name!r}"
     rule = op.requantization
@@ -275,8 +252,8 @@ def _check_no_overflow(op: Op, source: Tensor, shortcut: Tensor | None) -> None:
     multiplier, offset = rule.multiplier.astype(np.int64), rule.offset.astype(np.int64)
     ends = np.stack([offset + ((end * multiplier + 2**31) >> 32) for end in (smallest, largest)])
     factor, spread = rule.residual_multiplier, 0
-    if factor is not None and shortcut is not None:
-        spread = (int(np.abs(factor.astype(np.int64)).max()) >> (17 - shortcut.bits)) + 1
+    if factor is not None and residual is not None:
+        spread = (int(np.abs(factor.astype(np.int64)).max()) >> (17 - residual.bits)) + 1
     for bound in (int(ends.min()) - spread, int(ends.max()) + spread):
         _require(INT32_MIN <= bound <= INT32_MAX, where, "requantized sum bound", bound, "int32")
 
@@ -286,15 +263,11 @@ def _check_residual(op: Op, graph: Graph) -> None:
     rule = op.requantization
     if op.residual is None:
         unused = rule is None or rule.residual_multiplier is None
-        _require(unused, where, "residual_multiplier", "present", "none without a shortcut")
-        _require(op.kind != "add", where, "shortcut", None, "present for add")
+        _require(unused, where, "residual_multiplier", "present", "none without a residual")
         return
-    shortcut, result = graph.tensors[op.residual], graph.tensors[op.output]
-    possible = op.kind in ("conv2d", "depthwise", "pointwise", "add")
-    _require(possible, where, "shortcut", op.kind, "conv2d, depthwise, pointwise or add")
-    _require(
-        shortcut.shape == result.shape, where, "shortcut shape", shortcut.shape, str(result.shape)
-    )
+    residual, result = graph.tensors[op.residual], graph.tensors[op.output]
+    alike = residual.shape == result.shape
+    _require(alike, where, "residual's shape", residual.shape, str(result.shape))
     factor = None if rule is None else rule.residual_multiplier
     shapes = ((result.shape[2],), (1,))
     _check_array(where, "residual_multiplier", factor, np.int32, shapes)
@@ -309,6 +282,7 @@ def check(graph: Graph) -> None:
     _check_ends(graph)
     for op in graph.ops:
         source, result = graph.tensors[op.input], graph.tensors[op.output]
+        _check_window(op, source)
         _check_geometry(op, source, result)
         _check_weight(op, source, result)
         _check_requantization(op, result)

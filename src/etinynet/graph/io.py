@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from etinynet.errors import ArtefactError, GraphError
 from etinynet.graph.check import check
 from etinynet.graph.coding import decode, encode, pack_nibbles, unpack_nibbles
-from etinynet.graph.ir import Graph, Op, Requantization, Tensor
+from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
 
 __all__ = [
     "FORMAT",
@@ -31,19 +31,20 @@ __all__ = [
 ]
 
 FORMAT = "etinynet-graph"
-VERSION = 2
+VERSION = 3
 #: Bytes of JSON that a description may have; a reader inflates no more.
 MOST_TEXT = 1 << 22
 
 Arrays = dict[str, NDArray[Any]]
 
 _DESCRIPTION = "description"
+_CLASSIFICATION = "classification"
 #: The arrays of constants and the type of each; every value belongs to one operator, in order.
 _STORES = {"weights": np.uint8, "int16": np.int16, "short": np.uint16, "int32": np.int32}
 _RULE_ARRAYS = ("multiplier", "offset", "residual_multiplier")
 
 
-def _fields(part: Op | Requantization) -> dict[str, Any]:
+def _fields(part: Op | Requantization | Window) -> dict[str, Any]:
     """The fields of `part` that are not at their default."""
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     defaults = {field.name: field.default for field in dataclasses.fields(part)}
@@ -63,6 +64,8 @@ def _put(array: NDArray[np.int32], stores: dict[str, list[NDArray[Any]]]) -> lis
 
 def _describe_op(op: Op, stores: dict[str, list[NDArray[Any]]]) -> dict[str, Any]:
     entry = _fields(op)
+    if "window" in entry:
+        entry["window"] = _fields(op.window)
     if op.weight is not None:
         entry["weight"] = list(op.weight.shape)
         flat = op.weight.reshape(-1)
@@ -80,6 +83,11 @@ def _describe_op(op: Op, stores: dict[str, list[NDArray[Any]]]) -> dict[str, Any
     return entry
 
 
+def _describe_head(head: Classification | None) -> dict[str, Any] | None:
+    """The head's fields and, as "kind", which it is."""
+    return None if head is None else {"kind": _CLASSIFICATION, **dataclasses.asdict(head)}
+
+
 def _describe(graph: Graph) -> tuple[bytes, Arrays]:
     """The description, JSON text, and the arrays of constants."""
     stores: dict[str, list[NDArray[Any]]] = {
@@ -88,7 +96,8 @@ def _describe(graph: Graph) -> tuple[bytes, Arrays]:
     description = {
         "name": graph.name,
         "input": graph.input,
-        "output": graph.output,
+        "outputs": graph.outputs,
+        "head": _describe_head(graph.head),
         "tensors": [dataclasses.asdict(tensor) for tensor in graph.tensors.values()],
         "ops": [_describe_op(op, stores) for op in graph.ops],
         "metadata": graph.metadata,
@@ -196,9 +205,20 @@ def _take_weight(shape: Any, bits: Any, arrays: Arrays, where: str) -> NDArray[n
     return _take(arrays, "weights", count, where).astype(np.int8).reshape(shape)
 
 
+def _as_tuple(value: Any, where: str) -> tuple[Any, ...]:
+    """A list of the description as the tuple of ir.py."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where} is {value!r:.50}, no list")
+    return tuple(value)
+
+
 def _build_op(entry: dict[str, Any], arrays: Arrays) -> Op:
     """The operator of `entry`; takes its constants, in the order in which they were put."""
     where = f"operator {entry['name']!r:.80}"
+    entry["inputs"] = _as_tuple(entry["inputs"], f"{where}: inputs")
+    if "window" in entry:
+        sides = {key: _as_tuple(n, f"{where}: {key}") for key, n in entry["window"].items()}
+        entry["window"] = Window(**sides)
     if "weight" in entry:
         bits = entry.get("weight_bits", Op.weight_bits)
         entry["weight"] = _take_weight(entry["weight"], bits, arrays, f"{where}: weight")
@@ -213,12 +233,24 @@ def _build_op(entry: dict[str, Any], arrays: Arrays) -> Op:
     return Op(**entry)
 
 
+def _build_head(entry: dict[str, Any] | None) -> Classification | None:
+    if entry is None:
+        return None
+    fields = dict(entry)
+    kind = fields.pop("kind")
+    if kind != _CLASSIFICATION:
+        raise ValueError(f"head is {kind!r:.50}, this release knows {_CLASSIFICATION!r}")
+    if fields["class_names"] is not None:
+        fields["class_names"] = _as_tuple(fields["class_names"], "class_names")
+    return Classification(**fields)
+
+
 def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
     tensors = {}
     for entry in description["tensors"]:
         if entry["name"] in tensors:
             raise ValueError(f"two tensors {entry['name']!r}")
-        tensors[entry["name"]] = Tensor(**entry | {"shape": tuple(entry["shape"])})
+        tensors[entry["name"]] = Tensor(**entry | {"shape": _as_tuple(entry["shape"], "shape")})
     ops = tuple(_build_op(dict(entry), arrays) for entry in description["ops"])
     for store, left in arrays.items():
         if len(left):
@@ -228,7 +260,8 @@ def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
         tensors=tensors,
         ops=ops,
         input=description["input"],
-        output=description["output"],
+        outputs=_as_tuple(description["outputs"], "outputs"),
+        head=_build_head(description["head"]),
         metadata=description["metadata"],
     )
 

@@ -1,6 +1,7 @@
 """The integer graph: tensors, operators and their constants, as frozen values.
 
-The rules that make a graph legal are code in graph/check.py and prose in docs/graph.md.
+The rules that make a graph legal are code in graph/check.py and prose in docs/graph.md; what an
+operator of each kind is stands in graph/ops.py.
 """
 
 from __future__ import annotations
@@ -11,13 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "Graph", "Op", "Requantization", "Tensor", "output_shape"]
-
-#: Operator names; the same word names the function in execute.py and the kernel of each backend.
-KINDS = (
-    *("conv2d", "depthwise", "pointwise", "dense"),
-    *("max_pool", "avg_pool", "global_avg_pool", "add"),
-)
+__all__ = ["Classification", "Graph", "Op", "Requantization", "Tensor", "Window"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +31,48 @@ class Tensor:
     scale: float
 
 
+@dataclass(frozen=True)
+class Window:
+    """What an output pixel reads: `kernel` and `stride` are (height, width).
+
+    `padding` is (top, left, bottom, right), in pixels that read the zero point.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @classmethod
+    def square(cls, kernel: int, stride: int = 1, padding: int = 0) -> Window:
+        """The same on all sides."""
+        return cls((kernel, kernel), (stride, stride), (padding,) * 4)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether both sides have one kernel, one stride and one padding."""
+        one = self.kernel[0], self.stride[0], self.padding[0]
+        return self == Window.square(*one)
+
+    @property
+    def area(self) -> int:
+        """Input pixels of one output pixel."""
+        return self.kernel[0] * self.kernel[1]
+
+    def output_sides(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output for an input of `height` x `width` pixels."""
+        top, left, bottom, right = self.padding
+        return (
+            (height + top + bottom - self.kernel[0]) // self.stride[0] + 1,
+            (width + left + right - self.kernel[1]) // self.stride[1] + 1,
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Requantization:
     """From int32 accumulator to output tensor; see `arithmetic.requantize`.
 
     The arrays are int32 of length out_channels, or 1 for all channels; `residual_multiplier` is
-    present where the operator has a shortcut, one value a channel since equalized channels differ.
+    present where the operator has a residual, one value a channel since equalized channels differ.
     A `shift` below 0 multiplies the accumulator by 2^-shift instead of dividing the sum.
     """
 
@@ -54,57 +85,57 @@ class Requantization:
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One operator: `output` = kind(`input`) [+ shortcut from `residual`].
+    """One operator: `output` = kind(first of `inputs`) [+ residual, the second of `inputs`].
 
-    Weights are int8 arrays holding `weight_bits`-bit values:
-    conv2d (out, kernel, kernel, in) · depthwise (channels, kernel, kernel) ·
-    pointwise and dense (out, in) · pools and add none.
-    `bias` is int32 of length out_channels, added to the accumulator before ReLU; None is zero.
+    `weight` is an int8 array that holds `weight_bits`-bit values, its axes as the operator table
+    (graph/ops.py) names them. `bias` is int32 of length out_channels, added to the accumulator
+    before ReLU; None is zero.
     """
 
     kind: str
     name: str
-    input: str
+    inputs: tuple[str, ...]
     output: str
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
+    window: Window = Window()
     weight: NDArray[np.int8] | None = None
     weight_bits: int = 8
     bias: NDArray[np.int32] | None = None
     requantization: Requantization | None = None
-    residual: str | None = None
+
+    @property
+    def input(self) -> str:
+        """The tensor that the operator accumulates."""
+        return self.inputs[0]
+
+    @property
+    def residual(self) -> str | None:
+        """The tensor that the requantization adds, if there is one."""
+        return self.inputs[1] if len(self.inputs) > 1 else None
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The graph's one output holds a score for each class.
+
+    `class_names` has a name for each, or is None where the classes have none.
+    """
+
+    class_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Tensors by name and operators in order of execution; `metadata` is plain JSON.
 
-    `name` is a C identifier. The input tensor holds pixel minus 128 as int8, channels R, G, B.
+    `name` is a C identifier. The input tensor holds pixel minus 128 as int8, its channels in the
+    order of the picture's. Each of `outputs` has the scale of its tensor; `head` says what they
+    mean, None that the graph does not say.
     """
 
     name: str
     tensors: dict[str, Tensor]
     ops: tuple[Op, ...]
     input: str
-    output: str
+    outputs: tuple[str, ...]
+    head: Classification | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
-
-
-def output_shape(
-    kind: str,
-    shape: tuple[int, int, int],
-    out_channels: int,
-    kernel: int,
-    stride: int,
-    padding: int,
-) -> tuple[int, int, int]:
-    """Shape (height, width, channels) that an operator makes of an input of `shape`."""
-    if kind in ("dense", "global_avg_pool"):
-        return 1, 1, out_channels
-    height, width, _ = shape
-    return (
-        (height + 2 * padding - kernel) // stride + 1,
-        (width + 2 * padding - kernel) // stride + 1,
-        out_channels,
-    )

@@ -199,12 +199,9 @@ def _op(
     common: dict[str, Any] = {
         "kind": layer.kind,
         "name": layer.name,
-        "input": layer.input,
+        "inputs": (layer.input,) if layer.residual is None else (layer.input, layer.residual),
         "output": layer.name,
-        "kernel": layer.kernel,
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "residual": layer.residual,
+        "window": _window(layer),
     }
     if layer.kind == "max_pool":
         return integer.Op(**common), None
@@ -263,12 +260,14 @@ def lower(
     weights: Mapping[str, QuantizedWeight],
     activations: Mapping[str, Activation],
     size: int,
+    class_names: tuple[str, ...] | None,
     metadata: Mapping[str, Any],
 ) -> integer.Graph:
-    """The legal integer graph of `layers` for inputs of `size` x `size` pixels.
+    """The legal integer graph of the classifier `layers` for inputs of `size` x `size` pixels.
 
-    `weights` and `activations` are keyed by layer name; `name` is a C identifier. Raises
-    GraphError or ConfigError where the numbers do not fit the integer arithmetic.
+    `weights` and `activations` are keyed by layer name; `name` is a C identifier; `class_names`
+    has a name for each score. Raises GraphError or ConfigError where the numbers do not fit the
+    integer arithmetic.
     """
     shapes = {INPUT: (size, size, 3)}
     tensors = {}
@@ -276,20 +275,16 @@ def lower(
     for layer in layers:
         channels = len(activations[layer.name].scale)
         source = shapes[layer.input]
-        shapes[layer.name] = output_shape(
-            layer.kind, source, channels, layer.kernel, layer.stride, layer.padding
-        )
-        count = {"global_avg_pool": source[0] * source[1], "avg_pool": layer.kernel**2}.get(
-            layer.kind, 1
-        )
-        ops.append(_op(layer, weights.get(layer.name), activations, count)[0])
+        shapes[layer.name] = output_shape(layer.kind, source, channels, _window(layer))
+        ops.append(_op(layer, weights.get(layer.name), activations, source)[0])
     for tensor, shape in shapes.items():
         activation = activations[tensor]
         scale = float(torch.exp(torch.log(activation.scale.abs()).mean()))
         tensors[tensor] = integer.Tensor(
             tensor, shape, activation.bits, activation.zero_point, scale
         )
-    result = integer.Graph(name, tensors, tuple(ops), INPUT, SCORES, dict(metadata))
+    head = integer.Classification(class_names)
+    result = integer.Graph(name, tensors, tuple(ops), INPUT, (SCORES,), head, dict(metadata))
     try:
         integer.check(result)
     except GraphError as error:

@@ -24,7 +24,7 @@ class ReferenceProgram(Closing):
         """See `base.Program.run`."""
         check_image(self._graph, image)
         values = execute_all(self._graph, image)
-        scores = values[self._graph.output].astype(np.int16).reshape(-1)
+        scores = values[self._graph.outputs[0]].astype(np.int16).reshape(-1)
         return Result(scores, values if tensors else None)
 
 

@@ -85,7 +85,7 @@ def _first_difference(
         pairs = []
         if result.tensors is not None:
             pairs.append(result.tensors[op.output])
-        if op.output == graph.output:
+        if op.output == graph.outputs[0]:
             pairs.append(result.scores.reshape(want.shape))
         for got in pairs:
             wrong = np.argwhere(got != want)

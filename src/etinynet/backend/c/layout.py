@@ -79,7 +79,7 @@ def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
     if op.kind == "conv2d":
         return _hwc(tensor, 1)
     if op.kind == "depthwise" and is_3x3(op):
-        return _tight(tensor, 1) if tight else _hcw(tensor, op.padding)
+        return _tight(tensor, 1) if tight else _hcw(tensor, op.window.padding[1])
     return _hcw(tensor, 0)
 
 
@@ -93,7 +93,7 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) ->
     wanted = [
         _wanted(op, tensor, choice.tight, choice.gathers(graph, index)) for index, op in numbered
     ]
-    if name == graph.output:
+    if name == graph.outputs[0]:
         # The caller's array: it has no spare bytes at the end.
         wanted.append(replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2]))
     if name == graph.input:
@@ -101,7 +101,7 @@ def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) ->
     if not wanted and tensor.bits > 8:
         wanted = [_hwc(tensor, 2)]
     if not wanted:  # summands lie as their sum
-        sums = [op.output for op in graph.ops if name in (op.input, op.residual)]
+        sums = [op.output for op in graph.ops if name in op.inputs]
         like = made[sums[0]]
         row_bytes = _round_up(like.row_bytes, ALIGNMENT)
         wanted = [replace(like, fill=_fill(tensor), row_bytes=row_bytes)]
@@ -120,6 +120,12 @@ def layouts(graph: Graph, choice: Choice) -> dict[str, Layout]:
 
     Raises UnsupportedError naming tensor or operator where readers disagree or want other bits.
     """
+    shapes = [graph.tensors[name].shape for name in graph.outputs]
+    if len(shapes) > 1 or shapes[0][:2] != (1, 1):
+        raise UnsupportedError(
+            f"graph {graph.name!r}: its outputs have the shapes {shapes}; the C backend writes one "
+            "of shape (1, 1, scores)"
+        )
     found: dict[str, Layout] = {}
     for op in reversed(graph.ops):
         found[op.output] = _choose(graph, op.output, found, choice)

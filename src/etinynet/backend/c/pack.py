@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.graph.ir import Graph, Op
+from etinynet.graph.ir import Graph, Op, Window
 
 __all__ = [
     "gather_bytes",
@@ -55,7 +55,7 @@ def _pack_matrix(weight: NDArray[np.int8], bits: int) -> NDArray[np.uint32]:
 
 def is_3x3(op: Op) -> bool:
     """Whether a depthwise `op` has the kernel made for it: 3x3, padding 1, stride 1 or 2."""
-    return (op.kernel, op.padding) == (3, 1) and op.stride in (1, 2)
+    return op.window in (Window.square(3, 1, 1), Window.square(3, 2, 1))
 
 
 def _pack_taps(weight: NDArray[np.int8], bits: int) -> NDArray[np.int8] | NDArray[np.uint8]:
@@ -107,7 +107,7 @@ def scratch_bytes(op: Op, graph: Graph) -> int:
     if op.kind == "pointwise":
         return 4 * _round_up(graph.tensors[op.input].shape[2], 4)
     if op.kind == "conv2d":
-        depth = op.kernel * op.kernel * graph.tensors[op.input].shape[2]
+        depth = op.window.area * graph.tensors[op.input].shape[2]
         return 4 * _round_up(depth, 4) + 2 * _CONV2D_PIXELS * _round_up(depth, 2)
     return 0
 
@@ -121,7 +121,7 @@ def gather_bytes(op: Op, graph: Graph, rows: int) -> int:
 def tight_span(op: Op, graph: Graph, most: int) -> int:
     """Columns that a depthwise `op` on rows without padding copies for up to `most` outputs."""
     if most < graph.tensors[op.output].shape[1]:
-        return _round_up(op.stride * most + 2, 4)
+        return _round_up(op.window.stride[1] * most + 2, 4)
     return graph.tensors[op.input].shape[1]
 
 

@@ -22,7 +22,7 @@ def package_files(graph: Graph) -> dict[str, bytes]:
         "name": name,
         "upper": name.upper(),
         "version": metadata.version("etinynet"),
-        "scores": graph.tensors[graph.output].shape[2],
+        "scores": graph.tensors[graph.outputs[0]].shape[2],
         "height": height,
         "width": width,
     }

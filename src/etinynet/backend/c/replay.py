@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from etinynet.errors import EtinynetError
-from etinynet.graph.ir import Graph, Op
+from etinynet.graph.ir import Graph, Op, Window
+from etinynet.graph.ops import OPS
 
 if TYPE_CHECKING:
     from etinynet.backend.c.plan import Plan
@@ -69,10 +70,10 @@ class _Arena:
 
 def _rows_read(graph: Graph, op: Op, row: int, rows: int) -> range:
     height = graph.tensors[op.input].shape[0]
-    if op.kind == "global_avg_pool":
+    if OPS[op.kind].reads_all:
         return range(height)
-    first = row * op.stride - op.padding
-    end = (row + rows - 1) * op.stride - op.padding + op.kernel
+    first = row * op.window.stride[0] - op.window.padding[0]
+    end = first + (rows - 1) * op.window.stride[0] + op.window.kernel[0]
     return range(max(first, 0), min(end, height))
 
 
@@ -106,14 +107,14 @@ def _spared(graph: Graph, plan: Plan, index: int, row: int) -> list[tuple[str, i
     op, source = graph.ops[index], _source(graph, plan, index)
     if not plan.choice.tight:
         return []
-    top = row * source.stride - source.padding
-    if op.kind == "depthwise" and (op.kernel, op.padding) == (3, 1) and op.stride <= 2:
+    top = row * source.window.stride[0] - source.window.padding[0]
+    if op.kind == "depthwise" and op.window in (Window.square(3, 1, 1), Window.square(3, 2, 1)):
         own = row if op.residual == op.input else -1
-        return [(op.input, other) for other in range(top, top + op.kernel) if other != own]
+        return [(op.input, other) for other in range(top, top + 3) if other != own]
     if op.kind not in ("pointwise", "add"):
         return []
     found = []
-    if source is not op and source.stride == 1:
+    if source is not op and source.window.stride[0] == 1:
         found.append((source.input, top))
     if op.residual is not None and op.residual != source.input:
         found.append((op.residual, row))
@@ -166,8 +167,9 @@ def _call(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: i
 
 def _take_pad(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: int) -> None:
     op = graph.ops[index]
-    end = (row + rows - 1) * op.stride - op.padding + op.kernel
-    if row * op.stride - op.padding < 0 or end > graph.tensors[op.input].shape[0]:
+    first = row * op.window.stride[0] - op.window.padding[0]
+    end = first + (rows - 1) * op.window.stride[0] + op.window.kernel[0]
+    if first < 0 or end > graph.tensors[op.input].shape[0]:
         arena.take(plan.pads[index], plan.layouts[op.input].row_bytes, f"pad row of {op.name!r}")
 
 
@@ -200,5 +202,5 @@ def replay(graph: Graph, plan: Plan) -> None:
             _fail(f"tensor {name!r} is never completed")
     if calls != plan.events:
         _fail(f"{calls} calls are made, {plan.events} were planned")
-    for row in range(graph.tensors[graph.output].shape[0]):
-        arena.check(graph.output, row, "the caller")
+    for row in range(graph.tensors[graph.outputs[0]].shape[0]):
+        arena.check(graph.outputs[0], row, "the caller")

@@ -15,17 +15,10 @@ from etinynet.backend.c.plan import Plan
 from etinynet.backend.c.rows import STRIP_PIXELS
 from etinynet.backend.c.tables import most_rows
 from etinynet.graph.io import graph_digest
-from etinynet.graph.ir import Graph, Op
+from etinynet.graph.ir import Graph
+from etinynet.graph.ops import macs
 
-__all__ = ["decode_rows", "macs", "pieces", "plan_mode", "report_bytes", "store_rows"]
-
-
-def macs(graph: Graph, op: Op) -> int:
-    """Multiplications of `op` with weights, zero padding counted; 0 for pools."""
-    if op.weight is None:
-        return 0
-    height, width, channels = graph.tensors[op.output].shape
-    return height * width * channels * int(op.weight[0].size)
+__all__ = ["decode_rows", "pieces", "plan_mode", "report_bytes", "store_rows"]
 
 
 def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
@@ -63,7 +56,7 @@ def _operator(graph: Graph, plan: Plan, index: int, values: OpConstants) -> dict
         "input": op.input,
         "output": op.output,
         "residual": op.residual,
-        "macs": macs(graph, op),
+        "macs": macs(op, graph.tensors[op.output]),
         "weight_bytes": values.weight_bytes,
         "constant_bytes": values.constant_bytes,
         "scratch_bytes": plan.scratch_bytes[index],
@@ -89,10 +82,10 @@ def report_bytes(
             "arena_bytes": plan.arena_bytes,
             "region_bytes": list(plan.region_bytes),
             "arena_lower_bound": plan.peak_bytes,
-            "scores_bytes": 2 * graph.tensors[graph.output].shape[2],
+            "scores_bytes": 2 * graph.tensors[graph.outputs[0]].shape[2],
             "weight_bytes": weights,
             "constant_bytes": sum(array.bytes for array in arrays) - weights,
-            "macs": sum(macs(graph, op) for op in graph.ops),
+            "macs": sum(macs(op, graph.tensors[op.output]) for op in graph.ops),
             "calls": plan.events,
         },
         "tensors": [_tensor(graph, plan, name) for name in graph.tensors],

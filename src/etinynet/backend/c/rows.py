@@ -15,6 +15,7 @@ from etinynet.backend.c.pack import gather_bytes, is_3x3, scratch_bytes, tight_b
 from etinynet.backend.c.place import ALIGNMENT, Box
 from etinynet.backend.c.schedule import Choice, Event, Step, window
 from etinynet.graph.ir import Graph
+from etinynet.graph.ops import OPS
 
 __all__ = ["STRIP_PIXELS", "Rows", "Scratch", "rows_of", "scratch_of"]
 
@@ -83,7 +84,7 @@ def _units(graph: Graph, steps: tuple[Step, ...], choice: Choice) -> dict[str, i
             for name in names:
                 if name is not None:
                     units[name] = lcm(units[name], step.rows)
-        if graph.ops[step.index].kind == "global_avg_pool":
+        if OPS[graph.ops[step.index].kind].reads_all:
             units[step.input] = step.in_height
     return units
 
@@ -118,7 +119,7 @@ class _Lives:
                 self.last[read] = max(self.last[read], end)
         end = 2 * len(events) - 1
         self.last.update(
-            {(graph.output, row): end for row in range(graph.tensors[graph.output].shape[0])}
+            {(graph.outputs[0], row): end for row in range(graph.tensors[graph.outputs[0]].shape[0])}
         )
 
 

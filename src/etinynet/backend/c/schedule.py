@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from etinynet.graph.ir import Graph, Op
+from etinynet.graph.ops import OPS
 
 __all__ = ["Choice", "Event", "Step", "first_position", "make_steps", "simulate", "window"]
 
@@ -37,6 +38,8 @@ class Choice:
 @dataclass(frozen=True)
 class Step:
     """When operator `index` may work: it makes `rows` rows a call from a window of its input.
+
+    `kernel`, `stride` and `padding` are those of the window's height; the padding is the top one.
 
     `barrier` makes it wait for its complete input. `last` is the largest index among the readers
     of its output (its own, if there is none): where the driver looks for work next. `before` is
@@ -91,7 +94,7 @@ def _make_step(graph: Graph, index: int, op: Op, choice: Choice) -> Step:
     readers = [
         together.get(i, i)
         for i, other in enumerate(graph.ops)
-        if op.output in (other.input, other.residual)
+        if op.output in other.inputs
     ]
     return Step(
         index=index,
@@ -100,9 +103,9 @@ def _make_step(graph: Graph, index: int, op: Op, choice: Choice) -> Step:
         residual=op.residual,
         in_height=in_height,
         out_height=out_height,
-        kernel=in_height if op.kind == "global_avg_pool" else op.kernel,
-        stride=op.stride,
-        padding=op.padding,
+        kernel=in_height if OPS[op.kind].reads_all else op.window.kernel[0],
+        stride=op.window.stride[0],
+        padding=op.window.padding[0],
         rows=choice.rows.get(index, 1),
         barrier=index in choice.barriers,
         last=max(readers, default=index),

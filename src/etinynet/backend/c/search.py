@@ -53,7 +53,7 @@ def _strips(graph: Graph) -> dict[int, int]:
         first = graph.ops[before]
         if op.kind != "pointwise" or before < 0 or first.kind != "depthwise" or not is_3x3(first):
             continue
-        readers = [other for other in graph.ops if op.input in (other.input, other.residual)]
+        readers = [other for other in graph.ops if op.input in other.inputs]
         narrow = graph.tensors[op.output].shape[1] <= STRIP_PIXELS
         narrow |= graph.tensors[first.input].shape[1] < tight_span(first, graph, STRIP_PIXELS)
         if not narrow and len(readers) == 1 and first.residual is None:
@@ -66,7 +66,7 @@ def _candidates(graph: Graph, found: Draft) -> list[int]:
     return [
         index
         for index, op in enumerate(graph.ops)
-        if op.kernel < graph.tensors[op.input].shape[0]
+        if op.window.kernel[0] < graph.tensors[op.input].shape[0]
         and found.layouts[op.input].row_bytes * graph.tensors[op.input].shape[0] < found.peak
     ]
 

@@ -71,7 +71,7 @@ def _operators(
 
 def _window(graph: Graph, plan: Plan, index: int) -> int:
     """Rows that the kernel called first gets a pointer to."""
-    return graph.ops[plan.choice.strips.get(index, index)].kernel
+    return graph.ops[plan.choice.strips.get(index, index)].window.kernel[0]
 
 
 def _period(places: tuple[int, ...]) -> int:
@@ -122,12 +122,12 @@ def _scratch_need(graph: Graph, plan: Plan, index: int) -> str:
     op = graph.ops[index]
     _, width, channels = graph.tensors[op.input].shape
     if op.kind == "conv2d":
-        return f"ETN_CONV2D_SCRATCH({op.kernel}, {channels})"
+        return f"ETN_CONV2D_SCRATCH({op.window.area}, {channels})"
     if op.kind == "depthwise":
         wide = graph.tensors[op.output].shape[1]
         most = STRIP_PIXELS if index in plan.choice.strips.values() else wide
         column = channels if most < wide else 0
-        span = f"ETN_TIGHT_SPAN({op.stride}, {most}, {wide}, {width})"
+        span = f"ETN_TIGHT_SPAN({op.window.stride[1]}, {most}, {wide}, {width})"
         return f"3 * ETN_TIGHT_LINE({span}) + {column}"
     need = f"ETN_POINTWISE_SCRATCH({channels})"
     if plan.choice.gathers(graph, index):
@@ -214,5 +214,5 @@ def tables(
         "regions": regions,
         "region_starts": _region_starts(plan)[: len(regions)],
         "arena_type": "void *const *" if len(regions) > 1 else "void *",
-        "scores_offset": plan.places[graph.output][0],
+        "scores_offset": plan.places[graph.outputs[0]][0],
     }

@@ -1,0 +1,1 @@
+"""Float networks as data: any torch module becomes layers that quantization understands."""
