@@ -25,7 +25,7 @@ from etinynet.show import print_lines, print_table, tracked
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from etinynet.quantize.layers import Layer
+    from etinynet.frontend.float_graph import FloatGraph, Layer
     from etinynet.quantize.single_layer import Sensitivities
 
 __all__ = ["analyse_file", "print_analysis"]
@@ -53,15 +53,15 @@ def analyse_file(
     analysis.json holds. Raises the errors of all its steps, and then writes nothing.
     """
     from etinynet.quantize.figures import require_matplotlib
-    from etinynet.quantize.layers import layers_of
-    from etinynet.quantize.pipeline import Quantization
+    from etinynet.quantize.pipeline import Quantization, network_of
 
     Quantization(bits, pictures=pictures)
     if labels is not None and data is None:
         raise ConfigError(f"--labels is {str(labels)!r}; it needs --data, the folder of its paths")
     require_matplotlib()
     opened = open_float(weights)
-    network = layers_of(loaded_of(opened).model)
+    model = loaded_of(opened).model
+    network = network_of(model, model.config.size if size is None else size)
     drawn = _chosen(network, layers)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     examples = None if data is None else _spread(opened, data, labels, pictures)
@@ -74,7 +74,9 @@ def analyse_file(
         "measured_on": str(calibration if data is None else data),
         "n": found.n,
         "float_top1": found.float_top1,
-        "layers": [_row(layer, bits, found) for layer in network if layer.weight is not None],
+        "layers": [
+            _row(layer, bits, found) for layer in network.layers if layer.weight is not None
+        ],
     }
     files, result["figures"] = _figures(drawn, bits)
     files["layers.csv"] = _csv(result["layers"])
@@ -83,9 +85,9 @@ def analyse_file(
     return {**result, "folder": str(output)}
 
 
-def _chosen(network: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
+def _chosen(network: FloatGraph, names: Sequence[str]) -> list[Layer]:
     """The layers called `names`; without any, the two that the paper shows."""
-    by_name = {layer.name: layer for layer in network if layer.weight is not None}
+    by_name = {layer.name: layer for layer in network.layers if layer.weight is not None}
     if not names:
         pointwise = [layer.name for layer in by_name.values() if layer.kind == "pointwise"]
         names = [pointwise[0], pointwise[-1]]
@@ -122,7 +124,7 @@ def _inputs(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
 
 
 def _measure(
-    network: Sequence[Layer],
+    network: FloatGraph,
     bits: int,
     paths: list[Path],
     examples: Sequence[Example] | None,
@@ -135,7 +137,9 @@ def _measure(
 
     shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
     inputs = list(_inputs(shown))
-    versions = dict(tracked(fitted_versions(network, bits, inputs), len(network), "layers fitted"))
+    versions = dict(
+        tracked(fitted_versions(network.layers, bits, inputs), len(network.layers), "layers fitted")
+    )
     if examples is None:
         batches = tracked(inputs, len(inputs), "batches measured")
         return measure_versions(network, versions, ((batch, None) for batch in batches))

@@ -104,7 +104,8 @@ def quantize_file(
     name = identifier(output.stem)
     with shown_training(0) as (_, stepped):
         graph = quantize_model(
-            loaded_of(opened).model, inputs, used, name, metadata, finetuning, stepped
+            loaded_of(opened).model,
+            *(inputs, used, name, opened.class_names, metadata, finetuning, stepped),
         )
     data = graph_to_bytes(graph)
     write_file(output, data)

@@ -1,16 +1,16 @@
-"""The float graph: layers, what reads what, outputs and stages as data, and how it runs in torch."""
+"""The float graph: layers, consumers, outputs and stages as data, and how it runs in torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from etinynet.graph.ir import Window
+from etinynet.graph.ir import POINT, Window
 from etinynet.graph.ops import output_shape
 
 __all__ = [
@@ -42,7 +42,7 @@ class Layer:
     kind: str
     name: str
     inputs: tuple[str, ...]
-    window: Window = Window()
+    window: Window = POINT
     weight: Tensor | None = None
     bias: Tensor | None = None
     relu: bool = False
@@ -86,9 +86,7 @@ class FloatGraph:
         found = {INPUT: self.input_shape}
         for layer in self.layers:
             channels = 0 if layer.weight is None else len(layer.weight)
-            found[layer.name] = output_shape(
-                layer.kind, found[layer.input], channels, layer.window
-            )
+            found[layer.name] = output_shape(layer.kind, found[layer.input], channels, layer.window)
         return found
 
     @cached_property
@@ -98,6 +96,14 @@ class FloatGraph:
         return {
             name: tuple(layer for layer in self.layers if name in layer.inputs) for name in names
         }
+
+    def with_layers(self, layers: Sequence[Layer]) -> FloatGraph:
+        """The same network with other constants in its layers."""
+        return replace(self, layers=tuple(layers))
+
+    def scores(self, values: Mapping[str, Tensor]) -> Tensor:
+        """All outputs among `values` of one batch side by side, (N, numbers)."""
+        return torch.cat([values[name].flatten(1) for name in self.outputs], 1)
 
     def stage_ends(self) -> tuple[str, ...]:
         """The last layer of each stage that has more than one."""
@@ -153,7 +159,7 @@ def run_layers(layers: Sequence[Layer], x: Tensor) -> dict[str, Tensor]:
 
 
 def last_reads(layers: Sequence[Layer]) -> dict[str, int]:
-    """By name of a tensor that is read: the index of the last layer that reads it."""
+    """By name of a tensor that a layer reads: the index of the last layer that does."""
     return {name: index for index, layer in enumerate(layers) for name in layer.inputs}
 
 

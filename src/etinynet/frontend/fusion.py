@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from etinynet.frontend.float_graph import Layer
-from etinynet.graph.ir import Window
+from etinynet.graph.ir import POINT, Window
 from etinynet.graph.ops import OPS
 
 __all__ = ["INFINITY", "Draft", "Norm"]
@@ -44,7 +44,7 @@ class Draft:
     kind: str
     name: str
     inputs: tuple[str, ...]
-    window: Window = Window()
+    window: Window = POINT
     weight: Tensor | None = None
     bias: Tensor | None = None
     relu: bool = False

@@ -15,7 +15,7 @@ from torch.fx import Node
 from etinynet.errors import UnsupportedError
 from etinynet.frontend.float_graph import INPUT, FloatGraph, Layer
 from etinynet.frontend.fusion import INFINITY, Draft, Norm
-from etinynet.graph.ir import Window
+from etinynet.graph.ir import POINT, Window
 
 __all__ = ["float_graph"]
 
@@ -274,7 +274,7 @@ def _conv2d(tracer: _Tracer, node: Node) -> str:
     else:
         window = _window(tracer, node, (height, width), 3, padding)
     kind = "depthwise" if groups > 1 else "conv2d"
-    if kind == "conv2d" and window == Window():
+    if kind == "conv2d" and window == POINT:
         kind = "pointwise"
     bias = tracer.constant(node, 2, "bias")
     return tracer.make(node, kind, (source,), weight=weight, bias=bias, window=window)

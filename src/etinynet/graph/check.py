@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
 from etinynet.graph.arithmetic import INT32_MAX, INT32_MIN, signed_range
 from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
 from etinynet.graph.ops import OPS, accumulator_range, output_shape, weight_shape
+from etinynet.graph.precision import Precision
 
 __all__ = ["check"]
 
@@ -43,7 +43,11 @@ def _check_parts(graph: Graph) -> None:
     for field, kind in kinds.items():
         value = getattr(graph, field)
         _require(isinstance(value, kind), "graph", field, type(value).__name__, kind.__name__)
-    parts: dict[type, Iterable[object]] = {Tensor: graph.tensors.values(), Op: graph.ops}
+    parts: dict[type, Iterable[object]] = {
+        Tensor: graph.tensors.values(),
+        Op: graph.ops,
+        Precision: (graph.precision,),
+    }
     for kind, values in parts.items():
         for value in values:
             _require(isinstance(value, kind), "graph", "part", type(value).__name__, kind.__name__)
@@ -96,9 +100,7 @@ def _check_wiring(graph: Graph) -> None:
         _require(op.name not in op_names, where, "name", op.name, "a name used once")
         op_names.add(op.name)
         for source in op.inputs:
-            _require(
-                source in made, where, "input", source, "a tensor made by an earlier operator"
-            )
+            _require(source in made, where, "input", source, "a tensor made by an earlier operator")
             read.add(source)
         _require(op.output in graph.tensors, where, "output", op.output, "a tensor of the graph")
         _require(op.output not in made, where, "output", op.output, "a tensor not yet made")
@@ -183,6 +185,16 @@ def _check_geometry(op: Op, source: Tensor, result: Tensor) -> None:
         _require(not any(op.window.padding), where, "padding", op.window.padding, "0")
         before, after = ((t.bits, t.zero_point, t.scale) for t in (source, result))
         _require(before == after, where, "bits, zero_point, scale", after, f"its input's {before}")
+
+
+def _check_precision(graph: Graph, op: Op) -> None:
+    """No operator reads more bits than the graph's precision has for it."""
+    where, precision = f"operator {op.name!r}", graph.precision
+    limits = [precision.bits(op.kind)] + [precision.sum_bits] * (len(op.inputs) - 1)
+    for name, most in zip(op.inputs, limits, strict=True):
+        bits = graph.tensors[name].bits
+        allowed = f"at most {most} by precision {precision.name!r}"
+        _require(bits <= most, where, f"bits of {name!r}", bits, allowed)
 
 
 def _check_array(
@@ -284,6 +296,7 @@ def check(graph: Graph) -> None:
         source, result = graph.tensors[op.input], graph.tensors[op.output]
         _check_window(op, source)
         _check_geometry(op, source, result)
+        _check_precision(graph, op)
         _check_weight(op, source, result)
         _check_requantization(op, result)
         _check_residual(op, graph)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from etinynet.errors import ArtefactError, GraphError
+from etinynet.errors import ArtefactError, ConfigError, GraphError
 from etinynet.graph.check import check
 from etinynet.graph.coding import decode, encode, pack_nibbles, unpack_nibbles
 from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
+from etinynet.graph.precision import Precision
 
 __all__ = [
     "FORMAT",
@@ -98,6 +99,7 @@ def _describe(graph: Graph) -> tuple[bytes, Arrays]:
         "input": graph.input,
         "outputs": graph.outputs,
         "head": _describe_head(graph.head),
+        "precision": dataclasses.asdict(graph.precision),
         "tensors": [dataclasses.asdict(tensor) for tensor in graph.tensors.values()],
         "ops": [_describe_op(op, stores) for op in graph.ops],
         "metadata": graph.metadata,
@@ -262,6 +264,7 @@ def _build(description: dict[str, Any], arrays: Arrays) -> Graph:
         input=description["input"],
         outputs=_as_tuple(description["outputs"], "outputs"),
         head=_build_head(description["head"]),
+        precision=Precision(**description["precision"]),
         metadata=description["metadata"],
     )
 
@@ -285,6 +288,7 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
     except GraphError as error:
         raise GraphError(f"{source}: {error}") from None
     except (
+        ConfigError,
         ValueError,
         KeyError,
         TypeError,

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Classification", "Graph", "Op", "Requantization", "Tensor", "Window"]
+from etinynet.graph.precision import MIXED, Precision
+
+__all__ = ["POINT", "Classification", "Graph", "Op", "Requantization", "Tensor", "Window"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Window:
         )
 
 
+#: The window of operators that read a pixel for a pixel.
+POINT = Window()
+
+
 @dataclass(frozen=True, eq=False)
 class Requantization:
     """From int32 accumulator to output tensor; see `arithmetic.requantize`.
@@ -96,7 +102,7 @@ class Op:
     name: str
     inputs: tuple[str, ...]
     output: str
-    window: Window = Window()
+    window: Window = POINT
     weight: NDArray[np.int8] | None = None
     weight_bits: int = 8
     bias: NDArray[np.int32] | None = None
@@ -129,7 +135,7 @@ class Graph:
 
     `name` is a C identifier. The input tensor holds pixel minus 128 as int8, its channels in the
     order of the picture's. Each of `outputs` has the scale of its tensor; `head` says what they
-    mean, None that the graph does not say.
+    mean, None that the graph does not say. `precision` bounds the bits that operators read.
     """
 
     name: str
@@ -138,4 +144,5 @@ class Graph:
     input: str
     outputs: tuple[str, ...]
     head: Classification | None = None
+    precision: Precision = MIXED
     metadata: dict[str, Any] = field(default_factory=dict)

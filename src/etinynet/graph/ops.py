@@ -101,9 +101,7 @@ class Operator:
 
 
 _ROWS = (
-    Operator(
-        "conv2d", _conv2d, ("out", "height", "width", "in"), windowed=True, inputs=(1, 2)
-    ),
+    Operator("conv2d", _conv2d, ("out", "height", "width", "in"), windowed=True, inputs=(1, 2)),
     Operator(
         *("depthwise", _depthwise, ("out", "height", "width")),
         windowed=True,

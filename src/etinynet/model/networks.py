@@ -9,7 +9,7 @@ from etinynet.model.config import EtinyNetConfig, NetworkConfig
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.mobilenet import MobileNet
 
-__all__ = ["Network", "build", "build_untrained"]
+__all__ = ["FeatureMap", "Network", "build", "build_untrained", "layer_name"]
 
 #: A network of any family.
 Network = EtinyNet | MobileNet
@@ -18,6 +18,25 @@ Network = EtinyNet | MobileNet
 def build(config: NetworkConfig) -> Network:
     """The module of `config`, in training mode, its weights random."""
     return EtinyNet(config) if isinstance(config, EtinyNetConfig) else MobileNet(config)
+
+
+class FeatureMap(nn.Module):
+    """`network` up to its last feature map, (N, feature_channels, H', W')."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W), pixel minus 128, to the map."""
+        return self.network.features(x)
+
+
+def layer_name(path: str) -> str:
+    """What a layer at `path`, a submodule of a network or of its FeatureMap, is called."""
+    path = path.removeprefix("network.")
+    known = {"mean": "features", "classifier": "scores"}
+    return known.get(path, path.replace("blocks.", "b"))
 
 
 @torch.no_grad()

@@ -1,28 +1,27 @@
-"""Activation scales: 8 bits per tensor after channel equalization, 16 before a pointwise layer."""
+"""Activation scales: of the bits that a tensor's readers take, one a channel where they may be."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from etinynet.errors import UnsupportedError
+from etinynet.frontend.float_graph import FloatGraph, Layer
+from etinynet.graph.ops import OPS
+from etinynet.graph.precision import MIXED, Precision
 from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.layers import INPUT, Layer
 from etinynet.quantize.weights import QuantizedWeight, lowest_code, takes_bias
 
 __all__ = [
-    "INPUT_ACTIVATION",
     "Activation",
     "ActivationRules",
     "accumulator_step",
     "fake_quantize",
+    "input_activation",
 ]
-
-# Layers that read 8 bits; add reads what there is, the others up to 16.
-_NARROW = {"depthwise", "max_pool", "avg_pool", "global_avg_pool"}
 
 # A 16-bit tensor has bits to spare: twice the calibrated range keeps unseen pictures unclipped.
 _WIDE_MARGIN = 2.0
@@ -43,8 +42,8 @@ _FEWEST_WIDE = 12
 class Activation:
     """real[c] = scale[c] * (integer - zero_point), integer of `bits` bits; scale float64, not 0.
 
-    Scales that differ by channel are channel equalization (Nagel et al. 2019, section 4.1): since
-    only depthwise layers, pools and shortcuts read such a tensor, each channel's factor, sign
+    Scales that differ by channel are channel equalization (Nagel et al. 2019, section 4.1): where
+    only depthwise layers, pools and shortcuts read a tensor, each channel's factor, sign
     included, moves into the multipliers of its maker and its readers, and the integer tensor has
     one scale.
     """
@@ -54,18 +53,9 @@ class Activation:
     bits: int
 
 
-#: Pixel minus 128.
-INPUT_ACTIVATION = Activation(torch.ones(3, dtype=torch.float64), 0, 8)
-
-
-def _readers(layers: Sequence[Layer]) -> dict[str, set[str]]:
-    """Kinds of the layers that read each tensor as their input; add does not count."""
-    readers: dict[str, set[str]] = {}
-    for layer in layers:
-        found = readers.setdefault(layer.input, set())
-        if layer.kind != "add":
-            found.add(layer.kind)
-    return readers
+def input_activation(channels: int) -> Activation:
+    """That of the picture: pixel minus 128."""
+    return Activation(torch.ones(channels, dtype=torch.float64), 0, 8)
 
 
 def _finest(layer: Layer, step: Tensor) -> Tensor:
@@ -106,19 +96,23 @@ def _least(statistics: ChannelStatistics, finest: Tensor) -> Tensor:
     return torch.where(still, finest * _STILL_MARGIN, finest).clamp_min(1e-8)
 
 
-def _clamped(
-    statistics: ChannelStatistics, finest: Tensor, ceiling: float, narrow: bool, bits: int
+def _from_zero(
+    statistics: ChannelStatistics, finest: Tensor, ceiling: float, channelwise: bool, bits: int
 ) -> Activation:
     """Scales whose lowest integer is 0 and whose highest is at most `ceiling`: saturation clamps.
 
-    Where `narrow`, 8 bits cover each channel's range. Else all channels have one scale, to the
-    ceiling itself, and at most `bits`, not more than `finest` allows.
+    Where `channelwise`, they cover each channel's range. Else all channels have one scale: with a
+    finite ceiling that which ends there, of at most `bits`, not more than `finest` allows.
     """
-    if narrow:
+    if channelwise:
         scale = torch.maximum(statistics.high.double() / 255, _least(statistics, finest))
         return Activation(scale.clamp_max(ceiling / 255), -128, 8)
+    if ceiling == math.inf:
+        high = statistics.high.double().amax() * (_WIDE_MARGIN if bits > 8 else 1)
+        scale = torch.maximum(high / (2**bits - 1), finest.amax()).clamp_min(1e-12)
+        return Activation(scale.expand(len(finest)), -(2 ** (bits - 1)), bits)
     fitting = int(torch.log2(ceiling / finest.amax().clamp_min(1e-12) + 1))
-    bits = min(bits, max(fitting, _FEWEST_WIDE))
+    bits = min(bits, max(fitting, min(_FEWEST_WIDE, bits)))
     scale = torch.full_like(finest, ceiling / (2**bits - 1))
     return Activation(scale, -(2 ** (bits - 1)), bits)
 
@@ -130,17 +124,26 @@ def _covering(low: Tensor, high: Tensor, zero_point: int) -> Tensor:
 def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight | None) -> Tensor:
     """Real value of one unit of the accumulator per output channel, before gain; float64.
 
+    Without weights it is that of one unit of the input (ops.Operator.unit says how many a layer
+    sums up).
+
     Where a depthwise layer reads a channel that is turned over, its weights are turned too.
     """
     if layer.kind == "depthwise":
         assert weight is not None
         return weight.scale * source.scale.abs()
-    if layer.kind in ("max_pool", "avg_pool", "global_avg_pool"):
-        return source.scale
-    if layer.kind == "add":
-        return source.scale / 2**16
-    assert weight is not None
-    return weight.scale * source.scale[0]
+    return source.scale if weight is None else weight.scale * source.scale[0]
+
+
+def _even(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activation:
+    """One scale of few bits for all channels, and the zero point for which it is smallest."""
+    low = statistics.low.double().amin().clamp_max(0)
+    high = statistics.high.double().amax().clamp_min(0)
+    steps = 2**bits - 1
+    scale = torch.maximum((high - low) / steps, finest.amax()).clamp_min(1e-12)
+    lowest = -(2 ** (bits - 1))
+    zero_point = int((lowest - low / scale).round().clamp(lowest, lowest + steps))
+    return Activation(scale.expand(len(finest)), zero_point, bits)
 
 
 def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activation:
@@ -150,19 +153,19 @@ def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activatio
     return Activation(scale.clamp_min(1e-12).expand(len(statistics.high)), 0, bits)
 
 
-def _bits_before(
-    layers: Sequence[Layer], name: str, widths: Mapping[str, int], ceiling: float | None
-) -> int:
+def _bits_before(layer: Layer, readers: Sequence[Layer], widths: Mapping[str, int]) -> int:
     """Most bits, at most 16, whose products the int32 accumulators of all readers hold.
 
-    Some add a bias. With a `ceiling` the zero point is the lowest integer, which makes it large.
+    Some add a bias. Where the lowest output is 0 so is the lowest integer's value, which makes the
+    zero point large.
     """
     bits = 16
-    for layer in layers:
-        if layer.input == name and layer.weight is not None:
-            width = widths[layer.name]
-            total = -layer.weight[0].numel() * lowest_code(layer.kind, width)
-            limit = 2**30 if takes_bias(layer, width) or ceiling is not None else 2**31
+    from_zero = layer.clamp is not None and layer.clamp[0] == 0
+    for reader in readers:
+        if reader.input == layer.name and reader.weight is not None:
+            width = widths[reader.name]
+            total = -reader.weight[0].numel() * lowest_code(reader.kind, width)
+            limit = 2**30 if takes_bias(reader, width) or from_zero else 2**31
             while total << (bits - 1) >= limit:
                 bits -= 1
     return bits
@@ -173,47 +176,55 @@ class ActivationRules:
     """What decides the scale of every tensor but the rounded layer that makes it.
 
     `statistics` and `importance` (sensitivity.output_sensitivity's) by layer name; `widths`, the
-    weight bits of every layer that has weights; `mean_count` says, for each global average, how
-    many values it averages. Raises UnsupportedError for a tensor read both by layers that want 8
-    bits and by ones that want more.
+    weight bits of every layer that has weights.
     """
 
-    layers: Sequence[Layer]
+    network: FloatGraph
     statistics: Mapping[str, ChannelStatistics]
     importance: Mapping[str, Tensor]
     widths: Mapping[str, int]
-    mean_count: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        for name, kinds in _readers(self.layers).items():
-            if kinds & _NARROW and kinds - _NARROW and name != INPUT:
-                raise UnsupportedError(f"layer {name!r}: read by {', '.join(sorted(kinds))} alike")
+    precision: Precision = MIXED
 
     def choose(
         self, layer: Layer, weight: QuantizedWeight | None, chosen: Mapping[str, Activation]
     ) -> Activation:
         """Scale, zero point and bits of the output of `layer`, whose gain and weight are final.
 
-        `chosen` holds those of the tensors before it; the input's are INPUT_ACTIVATION.
+        `chosen` holds those of the tensors before it.
         """
-        if layer.kind == "max_pool":
+        operator = OPS[layer.kind]
+        if not operator.requantized:
             return chosen[layer.input]
-        kinds = _readers(self.layers).get(layer.name, set())
-        summand = any(layer.name in (x.input, x.residual) for x in self.layers) and not kinds
-        narrow = bool(kinds & _NARROW) or summand
         step = accumulator_step(layer, chosen[layer.input], weight)
-        count = layer.kernel**2 if layer.kind == "avg_pool" else 1
-        finest = _finest(layer, step / self.mean_count.get(layer.name, count))
+        if weight is None:
+            step = step / operator.unit(layer.window, self.network.shapes[layer.input])
+        finest = _finest(layer, step)
         if layer.residual is not None:
             finest = torch.maximum(finest, chosen[layer.residual].scale.abs() / _LARGEST_RATIO)
         statistics = self.statistics[layer.name]
-        most = _bits_before(self.layers, layer.name, self.widths, layer.ceiling)
-        if layer.ceiling is not None:
-            return _clamped(statistics, finest, layer.ceiling, narrow, most)
-        if narrow:
-            may_turn = "max_pool" not in kinds
+        bits, channelwise = self._wanted(layer)
+        if layer.clamp is not None and layer.clamp[0] == 0:
+            return _from_zero(statistics, finest, layer.clamp[1], channelwise, bits)
+        if channelwise:
+            may_turn = not any(r.kind == "max_pool" for r in self.network.consumers[layer.name])
             return _equalized(statistics, finest, self.importance[layer.name], may_turn)
-        return _wide(statistics, finest, most)
+        if bits <= 8:
+            return _even(statistics, finest, bits)
+        return _wide(statistics, finest, bits)
+
+    def _wanted(self, layer: Layer) -> tuple[int, bool]:
+        """Bits of the output, and whether each channel may have its own scale.
+
+        That has 8 bits. A tensor that is only added to another has it too.
+        """
+        readers = self.network.consumers[layer.name]
+        kinds = {r.kind for r in readers if r.input == layer.name and r.kind != "add"}
+        is_output = layer.name in self.network.outputs
+        channelwise = all(self.precision.takes_channel_scales(kind) for kind in kinds)
+        if channelwise and readers and not is_output:
+            return 8, True
+        bits = min((self.precision.bits(kind) for kind in kinds), default=16)
+        return min(bits, _bits_before(layer, readers, self.widths)), False
 
 
 def fake_quantize(values: Tensor, activation: Activation) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from etinynet.errors import DataError
-from etinynet.quantize.layers import Layer, run_layers
+from etinynet.frontend.float_graph import Layer, run_layers
 
 __all__ = ["ChannelStatistics", "calibrate"]
 

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from etinynet.quantize.activations import (
-    INPUT_ACTIVATION,
-    Activation,
-    ActivationRules,
-    fake_quantize,
-)
-from etinynet.quantize.calibrate import ChannelStatistics
-from etinynet.quantize.layers import (
+from etinynet.frontend.float_graph import (
     INPUT,
+    FloatGraph,
     Layer,
     drop_unread,
     last_reads,
@@ -25,6 +19,13 @@ from etinynet.quantize.layers import (
     run_layer,
     run_layers,
 )
+from etinynet.quantize.activations import (
+    Activation,
+    ActivationRules,
+    fake_quantize,
+    input_activation,
+)
+from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.weights import QuantizedWeight, takes_bias
@@ -84,9 +85,9 @@ def fit_layer(
         rounded,
         gain=torch.ones_like(layer.gain),
         shift=torch.zeros_like(layer.gain),
-        ceiling=None,
+        clamp=None,
     )
-    wanted = dataclasses.replace(layer, ceiling=None)  # gain and shift act before it
+    wanted = dataclasses.replace(layer, clamp=None)  # gain and shift act before it
     fit = _Fit()
     for real, quantized in states:
         target = run_layer(wanted, real[layer.input], None)
@@ -129,7 +130,7 @@ class Rounded:
 
 @torch.no_grad()
 def round_and_correct(
-    layers: Sequence[Layer], rounder: Rounder, rules: ActivationRules, batches: Sequence[Tensor]
+    network: FloatGraph, rounder: Rounder, rules: ActivationRules, batches: Sequence[Tensor]
 ) -> Rounded:
     """Rounds and fits every layer on the quantized outputs of the layers before it.
 
@@ -139,8 +140,10 @@ def round_and_correct(
     (lower.with_integer_offset). In the integer graph all but the biases costs nothing.
     """
     states: list[tuple[Values, Values]] = [({INPUT: b}, {INPUT: b}) for b in batches]
+    layers = network.layers
     last_read = last_reads(layers)
-    result = Rounded([], {}, {INPUT: INPUT_ACTIVATION}, rules.statistics)
+    given = {INPUT: input_activation(network.input_shape[2])}
+    result = Rounded([], {}, given, rules.statistics)
 
     def seen_in_crops(name: str) -> Iterator[tuple[Tensor, Tensor]]:
         for crop in (crop for batch in batches for crop in _crops(batch)):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
-from etinynet.quantize.layers import Layer
+from etinynet.frontend.float_graph import FloatGraph
 
 __all__ = ["equalized"]
 
@@ -13,7 +12,7 @@ __all__ = ["equalized"]
 _LEAST = 1e-2
 
 
-def equalized(layers: Sequence[Layer]) -> list[Layer]:
+def equalized(network: FloatGraph) -> FloatGraph:
     """The same network with columns of less different size in every pointwise layer, where free.
 
     All weights of an output channel share one scale: with columns of very different size the small
@@ -21,17 +20,17 @@ def equalized(layers: Sequence[Layer]) -> list[Layer]:
     that makes it, which cost the same whatever they are (Nagel et al. 2019, section 4.1). The
     factor is the root of the column's size relative to the mean: it takes half of the difference,
     in decibels, and leaves the rest, since larger inputs carry more of each rounding error. Free
-    is a tensor that this layer alone reads and that has a gain of its own, no shortcut, no ceiling.
+    is a tensor that this layer alone reads and that has a gain of its own, no residual, no clamp.
     """
-    result = {layer.name: layer for layer in layers}
-    readers = [name for layer in layers for name in (layer.input, layer.residual)]
-    for layer in layers:
+    result = dict(network.by_name)
+    for layer in network.layers:
         maker = result.get(layer.input)
-        if layer.kind != "pointwise" or maker is None or readers.count(layer.input) > 1:
+        alone = len(network.consumers[layer.input]) == 1 and layer.input not in network.outputs
+        if layer.kind != "pointwise" or maker is None or not alone:
             continue
         if maker.gain is None or maker.shift is None or maker.residual is not None:
             continue
-        if maker.ceiling is not None:
+        if maker.clamp is not None:
             continue
         assert layer.weight is not None
         power = layer.weight.square().mean((0, 2, 3)).sqrt()
@@ -43,4 +42,4 @@ def equalized(layers: Sequence[Layer]) -> list[Layer]:
         result[layer.name] = dataclasses.replace(
             result[layer.name], weight=layer.weight / factor.reshape(1, -1, 1, 1)
         )
-    return list(result.values())
+    return network.with_layers(list(result.values()))

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from etinynet.errors import ConfigError
+from etinynet.frontend.float_graph import FloatGraph, Layer, run_layers
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.correct import Rounded, round_some
 from etinynet.quantize.gradual import pull_at
-from etinynet.quantize.layers import SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_rounder
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.weights import QuantizedWeight
@@ -35,7 +35,6 @@ __all__ = [
     "recipe_of",
     "stages_of",
     "taught",
-    "watched",
 ]
 
 # So many held-out pictures, at most, are looked at after every epoch; they choose nothing.
@@ -95,20 +94,9 @@ def recipe_of(epochs: int, seed: int, gradual: bool) -> Recipe:
     )
 
 
-def watched(layers: Sequence[Layer]) -> list[str]:
-    """Tensors that the student has to match: the last of each block (`b3.` and so on), but the
-    last of all, of which the scores are made."""
-    names = [layer.name for layer in layers if "." in layer.name]
-    return list({_block(name): name for name in names}.values())[:-1]
-
-
-def _block(name: str) -> str:
-    return name.partition(".")[0]
-
-
 def distillation(
     network: PreparedNetwork,
-    teacher: Sequence[Layer],
+    teacher: FloatGraph,
     statistics: Mapping[str, ChannelStatistics],
     labelled: bool,
     names: Sequence[str],
@@ -124,8 +112,8 @@ def distillation(
 
     def loss(inputs: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            real = run_layers(teacher, inputs)
-        total = scores_error(scores, real[SCORES].flatten(1))
+            real = run_layers(teacher.layers, inputs)
+        total = scores_error(scores, teacher.scores(real))
         for name in names:
             error = (network.values[name] - real[name]) * scale[name]
             total = total + error.square().mean() / len(names)
@@ -134,13 +122,13 @@ def distillation(
     return loss
 
 
-def taught(data: TrainingData, teacher: Sequence[Layer]) -> TrainingData:
+def taught(data: TrainingData, teacher: FloatGraph) -> TrainingData:
     """`data` whose held-out labels are the teacher's first classes: accuracy becomes agreement.
 
     Of many held-out pictures it keeps some, evenly spaced.
     """
     some = data.held_out.some(_HELD_OUT)
-    held_out = first_classes(some, lambda x: run_layers(teacher, x)[SCORES].flatten(1))
+    held_out = first_classes(some, lambda x: teacher.scores(run_layers(teacher.layers, x)))
     return dataclasses.replace(data, held_out=held_out)
 
 
@@ -192,9 +180,12 @@ class Stage:
 
 
 def stages_of(
-    method: str, gradual: bool, names: Sequence[str], ends: Sequence[str], epochs: int
+    method: str, gradual: bool, network: FloatGraph, names: Sequence[str], epochs: int
 ) -> list[Stage]:
-    """The stages of training the layers `names`, in order of execution; `ends` are `watched`.
+    """The stages of training the layers `names` of `network`, in order of execution.
+
+    The tensors that they have to match are the ends of the network's stages, but the last, of which
+    the scores are made.
 
     Gradual methods round groups of blocks from front to back: each group on what those before it
     give as integers, while the layers behind it follow as floats. A weight that is still between
@@ -202,9 +193,9 @@ def stages_of(
     small ones its maps have few positions, most of them at the border. Raises ConfigError where
     there are fewer epochs than asq-paper has stages.
     """
+    everything, matched = tuple(names), network.stage_ends()[:-1]
     if gradual:
-        return _groups(names, ends, epochs)
-    everything, matched = tuple(names), tuple(ends)
+        return _groups(network, everything, matched, epochs)
     if method != "asq-paper":
         return [Stage("quantized", epochs, everything, matched)]
     if epochs < 2:
@@ -215,14 +206,17 @@ def stages_of(
     return [clamped, Stage("quantized", epochs - clamped.epochs, everything, matched)]
 
 
-def _groups(names: Sequence[str], ends: Sequence[str], epochs: int) -> list[Stage]:
-    blocks = list(dict.fromkeys(_block(name) for name in names))
+def _groups(
+    network: FloatGraph, names: Sequence[str], ends: Sequence[str], epochs: int
+) -> list[Stage]:
+    parts_of = {name: number for number, part in enumerate(network.stages) for name in part}
+    blocks = list(dict.fromkeys(parts_of[name] for name in names))
     count = min(_GROUPS, len(blocks), epochs)
     parts = range(count + 1)
     bounds = [(part * len(blocks) // count, part * epochs // count) for part in parts]
 
-    def within(some: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in some if _block(name) in chosen)
+    def within(some: Sequence[str], chosen: Sequence[int]) -> tuple[str, ...]:
+        return tuple(name for name in some if parts_of[name] in chosen)
 
     stages = []
     for number, ((start, begun), (stop, done)) in enumerate(pairwise(bounds), 1):
@@ -234,7 +228,7 @@ def _groups(names: Sequence[str], ends: Sequence[str], epochs: int) -> list[Stag
 
 
 def finetune(
-    layers: Sequence[Layer],
+    network: FloatGraph,
     start: Rounded,
     method: str,
     per_channel: bool,
@@ -242,7 +236,7 @@ def finetune(
     batches: Sequence[Tensor],
     progress: Callable[[Progress], None] | None = None,
 ) -> Finetuned:
-    """Trains quantized weights from `start` until they do what the float `layers` do.
+    """Trains quantized weights from `start` until they do what the float `network` does.
 
     Gradual methods (gradual.py) round each group of blocks on the calibration pictures, `batches`,
     to what it does as floats, trained behind the groups before it, and begin there.
@@ -251,12 +245,11 @@ def finetune(
     """
     gradual = is_gradual(method, per_channel)
     # Few kinds of picture do not show the classifier what the other classes need.
-    names = [name for name in start.weights if how.labelled or name != SCORES]
-    ends = watched(layers)
-    stages = stages_of(method, gradual, names, ends, how.recipe.epochs)
-    pairs = zip(layers, start.layers, strict=True)
+    names = [name for name in start.weights if how.labelled or name not in network.outputs]
+    stages = stages_of(method, gradual, network, names, how.recipe.epochs)
+    pairs = zip(network.layers, start.layers, strict=True)
     current = [real if gradual or real.name not in names else rounded for real, rounded in pairs]
-    data = how.data if how.labelled else taught(how.data, layers)
+    data = how.data if how.labelled else taught(how.data, network)
     integers: dict[str, QuantizedWeight] = {}
     history: list[dict[str, Any]] = []
     for stage, before in zip(stages, [None, *stages], strict=False):
@@ -267,25 +260,26 @@ def finetune(
                 rounder = start_rounder(method, {n: w.bits for n, w in used.items()})
                 current, begun = round_some(current, stage.layers, rounder, batches)
                 used |= begun
-            network = PreparedNetwork(
-                current, method, per_channel, used, start.statistics, stage.following
+            student = PreparedNetwork(
+                network.with_layers(current),
+                *(method, per_channel, used, start.statistics, stage.following),
             )
-        network.round_weights(stage.rounds)
+        student.round_weights(stage.rounds)
         # A run may have stopped before this stage.
         started = before is None or saved
         rows = fit(
-            network,
+            student,
             data if stage.whole else in_small_crops(data),
             _recipe_of_stage(how.recipe, stage.epochs),
-            distillation(network, layers, start.statistics, how.labelled, stage.watched),
+            distillation(student, network, start.statistics, how.labelled, stage.watched),
             how.folder / stage.name,
             identity={**how.identity, "stage": stage.name},
             resume=how.resume and started,
             progress=_counted(progress, len(history), how.recipe.epochs),
-            stepped=_drawing(network),
+            stepped=_drawing(student),
         )
         history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in rows]
-        current, found = network.quantized()
+        current, found = student.quantized()
         integers |= found
     return Finetuned(current, integers, _record(how, data, history))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from etinynet import graph as integer
 from etinynet.errors import ConfigError, GraphError
+from etinynet.frontend.float_graph import INPUT, FloatGraph, Layer
 from etinynet.graph.coding import nearest_short
-from etinynet.graph.ir import output_shape
+from etinynet.graph.ops import OPS
+from etinynet.graph.precision import Precision
 from etinynet.quantize.activations import Activation, accumulator_step
-from etinynet.quantize.layers import INPUT, SCORES, Layer
 from etinynet.quantize.weights import QuantizedWeight
 
 __all__ = ["lower", "with_integer_offset"]
@@ -57,11 +58,6 @@ def _to_short(values: NDArray[np.float64], where: str, field: str) -> NDArray[np
     return nearest_short(values).astype(np.int32)
 
 
-def _ones(layer: Layer, count: int) -> int:
-    """The accumulator of a layer without weights where all its inputs are 1."""
-    return 1 << 16 if layer.kind == "add" else count
-
-
 class _Rule:
     """One requantization in real numbers of output steps.
 
@@ -69,17 +65,18 @@ class _Rule:
     """
 
     def __init__(
-        self, layer: Layer, step: Tensor, source: Activation, target: Activation, count: int
+        self, layer: Layer, step: Tensor, source: Activation, target: Activation, unit: int
     ) -> None:
+        """`unit`: the accumulator of a layer without weights where all its inputs are 1."""
         channels = len(target.scale)
         gain = np.ones(channels) if layer.gain is None else _array(layer.gain)
         shift = np.zeros(channels) if layer.shift is None else _array(layer.shift)
         scale = _array(target.scale)
-        self.multiplier = gain * _array(step) / (count * scale)
+        self.multiplier = gain * _array(step) / (unit * scale)
         self.offset = shift / scale + target.zero_point
         self.added: NDArray[Any] = np.zeros(channels)
         if layer.weight is None:
-            self.added = self.added - _ones(layer, count) * source.zero_point
+            self.added = self.added - unit * source.zero_point
         self.ratio: NDArray[np.float64] | None = None
         self.shortcut_zero = 0
 
@@ -174,7 +171,7 @@ def with_integer_offset(
     everywhere. `activations` holds those of its inputs and its output.
     """
     assert layer.shift is not None
-    made, rule = _op(layer, weight, activations, 1)
+    made, rule = _op(layer, weight, activations, (1, 1, 1))
     assert made.requantization is not None
     assert rule is not None
     change = rule.lost(made.requantization) * _array(activations[layer.name].scale)
@@ -192,21 +189,23 @@ def _op(
     layer: Layer,
     weight: QuantizedWeight | None,
     activations: Mapping[str, Activation],
-    count: int,
+    source_shape: tuple[int, int, int],
 ) -> tuple[integer.Op, _Rule | None]:
-    """The operator, and what its requantization rounds; none of max_pool."""
+    """The operator, and what its requantization rounds; None where it has none."""
     source, target = activations[layer.input], activations[layer.name]
     common: dict[str, Any] = {
         "kind": layer.kind,
         "name": layer.name,
-        "inputs": (layer.input,) if layer.residual is None else (layer.input, layer.residual),
+        "inputs": layer.inputs,
         "output": layer.name,
-        "window": _window(layer),
+        "window": layer.window,
     }
-    if layer.kind == "max_pool":
+    row = OPS[layer.kind]
+    if not row.requantized:
         return integer.Op(**common), None
     step = accumulator_step(layer, source, weight)
-    rule = _Rule(layer, step, source, target, count)
+    unit = 1 if row.has_weight else row.unit(layer.window, source_shape)
+    rule = _Rule(layer, step, source, target, unit)
     if layer.residual is not None:
         rule.read_shortcut(activations[layer.residual], target)
     array, bias, bits = None, None, 8
@@ -217,12 +216,13 @@ def _op(
             rule.added = rule.added + bias
         if not layer.relu or not bias.any():
             bias = None
-    spread = _spread(layer, rule, array, source, bias)
+    spread = _spread(rule, array, source, bias, unit)
     if layer.residual is not None and rule.ratio is not None:
         bits_of_shortcut = activations[layer.residual].bits
         spread += float(np.abs(rule.ratio).max()) * 2.0 ** (bits_of_shortcut - 1)
-    # what ends at a ceiling may have a step finer than two units of its accumulator
-    shift = _fitting_shift(rule, spread, 0 if layer.ceiling is None else _LEAST_SHIFT)
+    # what begins at 0 may have a step finer than two units of its accumulator
+    from_zero = layer.clamp is not None and layer.clamp[0] == 0
+    shift = _fitting_shift(rule, spread, _LEAST_SHIFT if from_zero else 0)
     made = integer.Op(
         **common,
         weight=array,
@@ -234,21 +234,13 @@ def _op(
 
 
 def _spread(
-    layer: Layer,
-    rule: _Rule,
-    weight: NDArray[np.int8] | None,
-    source: Activation,
-    bias: Any,
+    rule: _Rule, weight: NDArray[np.int8] | None, source: Activation, bias: Any, unit: int
 ) -> float:
     """Largest magnitude of multiplier * accumulator over all inputs, in output units."""
-    if layer.kind in ("add", "avg_pool"):
-        most = _ones(layer, layer.kernel**2) * 2.0 ** (source.bits - 1)
-        return float(np.abs(rule.multiplier).max() * most)
+    most = 2.0 ** (source.bits - 1)
     if weight is None:
-        return 2.0**15
-    sums = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).sum(1) * 2.0 ** (
-        source.bits - 1
-    )
+        return float(np.abs(rule.multiplier).max() * unit * most)
+    sums = np.abs(weight.reshape(len(weight), -1).astype(np.float64)).sum(1) * most
     if bias is not None:
         sums = sums + np.abs(bias)
     return float(np.abs(rule.multiplier * sums).max())
@@ -256,35 +248,33 @@ def _spread(
 
 def lower(
     name: str,
-    layers: Sequence[Layer],
+    network: FloatGraph,
     weights: Mapping[str, QuantizedWeight],
     activations: Mapping[str, Activation],
-    size: int,
-    class_names: tuple[str, ...] | None,
+    precision: Precision,
+    head: integer.Classification | None,
     metadata: Mapping[str, Any],
 ) -> integer.Graph:
-    """The legal integer graph of the classifier `layers` for inputs of `size` x `size` pixels.
+    """The legal integer graph of `network`.
 
-    `weights` and `activations` are keyed by layer name; `name` is a C identifier; `class_names`
-    has a name for each score. Raises GraphError or ConfigError where the numbers do not fit the
-    integer arithmetic.
+    `weights` and `activations` are keyed by layer name; `name` is a C identifier; `precision`,
+    `head` and `metadata` are the graph's. Raises GraphError or ConfigError where the numbers do
+    not fit the integer arithmetic.
     """
-    shapes = {INPUT: (size, size, 3)}
+    ops = [
+        _op(layer, weights.get(layer.name), activations, network.shapes[layer.input])[0]
+        for layer in network.layers
+    ]
     tensors = {}
-    ops = []
-    for layer in layers:
-        channels = len(activations[layer.name].scale)
-        source = shapes[layer.input]
-        shapes[layer.name] = output_shape(layer.kind, source, channels, _window(layer))
-        ops.append(_op(layer, weights.get(layer.name), activations, source)[0])
-    for tensor, shape in shapes.items():
+    for tensor, shape in network.shapes.items():
         activation = activations[tensor]
         scale = float(torch.exp(torch.log(activation.scale.abs()).mean()))
         tensors[tensor] = integer.Tensor(
             tensor, shape, activation.bits, activation.zero_point, scale
         )
-    head = integer.Classification(class_names)
-    result = integer.Graph(name, tensors, tuple(ops), INPUT, (SCORES,), head, dict(metadata))
+    result = integer.Graph(
+        name, tensors, tuple(ops), INPUT, network.outputs, head, precision, dict(metadata)
+    )
     try:
         integer.check(result)
     except GraphError as error:

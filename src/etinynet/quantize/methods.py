@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from etinynet.errors import ConfigError
+from etinynet.frontend.float_graph import Layer
 from etinynet.quantize.correct import Rounder
-from etinynet.quantize.layers import Layer
 from etinynet.quantize.quantizers import asq, dorefa_symmetric, least_squares_scale, levels
 from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.quantize.search import search_lambda, search_step
@@ -51,7 +51,7 @@ class Widths:
             if type(bits) is not int or not 2 <= bits <= 8:
                 raise ConfigError(f"layer_bits: {pattern!r} has {bits!r}, allowed are 2 to 8")
 
-    def of(self, layers: list[Layer]) -> dict[str, int]:
+    def of(self, layers: Sequence[Layer]) -> dict[str, int]:
         """Bits by name of the layers that have weights; ConfigError if a pattern fits none."""
         widths = {layer.name: self.default for layer in layers if layer.weight is not None}
         for pattern, bits in self.patterns:

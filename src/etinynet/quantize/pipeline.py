@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from etinynet.errors import ConfigError
-from etinynet.graph import Graph
-from etinynet.model.etinynet import EtinyNet
+from etinynet.frontend.float_graph import FloatGraph, Layer
+from etinynet.frontend.modules import float_graph
+from etinynet.graph import MIXED, Classification, Graph, Precision, get_precision
+from etinynet.model.networks import FeatureMap, Network, layer_name
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, Rounder, round_and_correct
 from etinynet.quantize.equalize import equalized
 from etinynet.quantize.finetune import Finetuning, finetune
-from etinynet.quantize.layers import Layer, layers_of, run_layers
 from etinynet.quantize.lower import lower
 from etinynet.quantize.methods import METHODS, Widths, is_gradual, rounder_of, start_rounder
 from etinynet.quantize.rounding import InputMoments
@@ -27,7 +28,14 @@ from etinynet.quantize.weights import QuantizedWeight
 from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, to_network
 
-__all__ = ["MOST_PICTURES", "Quantization", "batches_of", "quantize_layers", "quantize_model"]
+__all__ = [
+    "MOST_PICTURES",
+    "Quantization",
+    "batches_of",
+    "network_of",
+    "quantize_model",
+    "quantize_network",
+]
 
 #: All calibration pictures' tensors are held at once: 5 to 10 megabytes each at 224 x 224.
 MOST_PICTURES = 2048
@@ -42,6 +50,7 @@ class Quantization:
     `method` one of methods.METHODS. `weight_bits` 2 to 8; `layer_bits` pairs of a name pattern
     and other bits (methods.Widths). `per_layer`: one scale a layer instead of one an output
     channel, which `asq-paper` always and `best` never has. `pictures` is how many calibrate.
+    `precision`: one of graph.PRECISIONS, the bits of activations.
     """
 
     weight_bits: int = 8
@@ -49,6 +58,7 @@ class Quantization:
     layer_bits: tuple[tuple[str, int], ...] = ()
     per_layer: bool = False
     pictures: int = 512
+    precision: str = MIXED.name
 
     def __post_init__(self) -> None:
         for field, low, high in (("weight_bits", 2, 8), ("pictures", 1, MOST_PICTURES)):
@@ -59,6 +69,7 @@ class Quantization:
             raise ConfigError(f"method is {self.method!r}, allowed are {', '.join(METHODS)}")
         if self.per_layer and self.method == "best":
             raise ConfigError("per_layer is True; method 'best' has one scale an output channel")
+        get_precision(self.precision)
         _ = self.widths
 
     @property
@@ -86,52 +97,62 @@ def _middles(pictures: Pictures, side: int) -> Tensor:
     return to_network(pictures.pixels[:, edge : edge + side, edge : edge + side])
 
 
-def quantize_layers(
-    layers: Sequence[Layer], widths: Mapping[str, int], rounder: Rounder, batches: Sequence[Tensor]
+def quantize_network(
+    network: FloatGraph,
+    widths: Mapping[str, int],
+    rounder: Rounder,
+    precision: Precision,
+    batches: Sequence[Tensor],
 ) -> Rounded:
     """Weights, scales and refitted constants of every layer, from batches of pictures minus 128.
 
     `widths` gives the weight bits by layer name. Raises DataError or UnsupportedError.
     """
-    statistics = calibrate(layers, batches)
-    importance = output_sensitivity(layers, batches[:_SENSITIVITY_BATCHES])
-    with torch.no_grad():
-        shapes = {name: x.shape for name, x in run_layers(layers, batches[0][:1]).items()}
-    counts = {
-        layer.name: shapes[layer.input][2] * shapes[layer.input][3]
-        for layer in layers
-        if layer.kind == "global_avg_pool"
-    }
-    rules = ActivationRules(layers, statistics, importance, widths, counts)
-    return round_and_correct(layers, rounder, rules, batches)
+    statistics = calibrate(network.layers, batches)
+    importance = output_sensitivity(network, batches[:_SENSITIVITY_BATCHES])
+    rules = ActivationRules(network, statistics, importance, widths, precision)
+    return round_and_correct(network, rounder, rules, batches)
+
+
+def network_of(model: Network, side: int) -> FloatGraph:
+    """The float graph of one of our networks for images of `side` x `side` pixels.
+
+    Its output is the scores; of a network without classifier the last feature map.
+    """
+    shape = (side, side, 3)
+    traced = model if model.config.classes else FeatureMap(model)
+    return float_graph(traced, shape, layer_name)
 
 
 def quantize_model(
-    model: EtinyNet,
+    model: Network,
     inputs: Tensor,
     config: Quantization,
     name: str,
+    class_names: tuple[str, ...] | None,
     metadata: Mapping[str, Any],
     finetuning: Finetuning | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Graph:
-    """The integer graph of a classifier in evaluation mode.
+    """The integer graph of a network in evaluation mode.
 
     `inputs`: calibration pictures minus 128, float32 (N, 3, size, size), size as the network will
-    be used. `name` is the graph's, a C identifier; `metadata` is plain JSON and is kept. With
-    `finetuning` the quantized weights are trained, and the network they end in is calibrated again,
-    with as many of the training pictures too.
+    be used. `name` is the graph's, a C identifier; `class_names` are its head's, where the network
+    has a classifier; `metadata` is plain JSON and is kept. With `finetuning` the quantized weights
+    are trained, and the network they end in is calibrated again, with as many of the training
+    pictures too.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
-    layers = equalized(layers_of(model))
+    network = equalized(network_of(model, inputs.shape[-1]))
     batches = batches_of(inputs[: config.pictures])
-    widths = config.widths.of(layers)
+    widths = config.widths.of(network.layers)
     rounder = rounder_of(config.method, widths, config.per_channel)
-    rounded = quantize_layers(layers, widths, rounder, batches)
+    precision = get_precision(config.precision)
+    rounded = quantize_network(network, widths, rounder, precision, batches)
     kept = {**metadata, "quantization": json.loads(json.dumps(asdict(config)))}
     if finetuning is not None:
         trained = finetune(
-            layers, rounded, config.method, config.per_channel, finetuning, batches, progress
+            network, rounded, config.method, config.per_channel, finetuning, batches, progress
         )
         integers = trained.weights
         gradual = is_gradual(config.method, config.per_channel)
@@ -143,6 +164,9 @@ def quantize_model(
         most = min(config.pictures, MOST_PICTURES - config.pictures)
         seen = _middles(finetuning.data.train.some(most), inputs.shape[-1])
         batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], seen])))
-        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
+        network = network.with_layers(trained.layers)
+        rounded = quantize_network(network, widths, trained_or_new, precision, batches)
         kept["training"] = trained.record
-    return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)
+    head = Classification(class_names) if model.config.classes else None
+    done = network.with_layers(rounded.layers)
+    return lower(name, done, rounded.weights, rounded.activations, precision, head, kept)

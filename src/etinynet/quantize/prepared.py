@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from etinynet.frontend.float_graph import INPUT, FloatGraph, Layer, run_layers
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.gradual import SLOW, FollowingWeight, GradualWeight
-from etinynet.quantize.layers import INPUT, SCORES, Layer, run_layers
 from etinynet.quantize.methods import is_gradual, start_value
 from etinynet.quantize.quantizers import asq, clamped, dorefa_symmetric, levels, lsq, rescaled
 from etinynet.quantize.weights import QuantizedWeight, lowest_code, takes_bias
@@ -141,9 +141,9 @@ class _PreparedLayer(nn.Module):
 class PreparedNetwork(nn.Module):
     """A classifier whose weights are quantized as they are used, in the layers named in `starts`.
 
-    `layers` give everything but the weights: those of `method` (methods.METHODS) start as `starts`
-    has them; those of a gradual method start as the weights of `layers` and take from `starts` the
-    scale. Layers named in `following`, of `starts` too, are trained as floats, to make
+    `network` gives everything but the weights: those of `method` (methods.METHODS) start as
+    `starts` has them; those of a gradual method start as the weights of `network` and take from
+    `starts` the scale. Layers named in `following`, of `starts` too, are trained as floats, to make
     up for what the others lose by rounding. All other layers stay as they are. `statistics` are
     the float layers' (calibrate.py).
 
@@ -154,7 +154,7 @@ class PreparedNetwork(nn.Module):
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        network: FloatGraph,
         method: str,
         per_channel: bool,
         starts: Mapping[str, QuantizedWeight],
@@ -162,9 +162,9 @@ class PreparedNetwork(nn.Module):
         following: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self._layers = list(layers)
+        self._network = network
         self._prepared = nn.ModuleDict()
-        for layer in layers:
+        for layer in network.layers:
             if layer.name not in starts:
                 continue
             assert layer.weight is not None
@@ -178,7 +178,10 @@ class PreparedNetwork(nn.Module):
             else:
                 rounding = _RoundedWeight(method, per_channel, start)
             deviation = statistics[layer.name].deviation
-            mean = torch.zeros(3) if layer.input == INPUT else statistics[layer.input].mean
+            channels = network.shapes[layer.input][2]
+            mean = torch.zeros(channels)
+            if layer.input != INPUT:
+                mean = statistics[layer.input].mean
             prepared = _PreparedLayer(layer, rounding, start.bits, mean, deviation)
             self._prepared[_key(layer.name)] = prepared
         self.values: dict[str, Tensor] = {}
@@ -199,7 +202,7 @@ class PreparedNetwork(nn.Module):
         """All layers as they are now; gradients reach the parameters."""
         return [
             self._prepared[key].current() if (key := _key(layer.name)) in self._prepared else layer
-            for layer in self._layers
+            for layer in self._network.layers
         ]
 
     @torch.no_grad()
@@ -219,9 +222,9 @@ class PreparedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, classes)."""
         self.values = run_layers(self.current(), x)
-        return self.values[SCORES].flatten(1)
+        return self._network.scores(self.values)
 
 
 def _key(name: str) -> str:
-    """Module names have no dots."""
-    return name.replace(".", "_")
+    """Module names have no dots, and layers' names no slashes."""
+    return name.replace(".", "/")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from etinynet.quantize.layers import Layer
+from etinynet.frontend.float_graph import Layer
+from etinynet.graph.ir import POINT
 from etinynet.quantize.quantizers import levels
 from etinynet.quantize.weights import FEW_BITS, QuantizedWeight
 
@@ -86,9 +87,12 @@ class InputMoments:
 
 def _columns(layer: Layer, x: Tensor) -> Tensor:
     """(groups, K, positions): the inputs that each output's weights meet."""
-    if layer.kernel == 1:
+    window = layer.window
+    if window == POINT:
         return x.transpose(0, 1).flatten(1)[None]
-    columns = functional.unfold(x, layer.kernel, padding=layer.padding, stride=layer.stride)
+    top, left, bottom, right = window.padding
+    padded = functional.pad(x, (left, right, top, bottom))
+    columns = functional.unfold(padded, window.kernel, stride=window.stride)
     if layer.kind == "depthwise":
         columns = columns.unflatten(1, (x.shape[1], -1))
         return columns.permute(1, 2, 0, 3).flatten(2)

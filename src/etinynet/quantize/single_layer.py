@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from etinynet.errors import DataError
-from etinynet.quantize.correct import fit_layer
-from etinynet.quantize.layers import (
+from etinynet.frontend.float_graph import (
     INPUT,
-    SCORES,
+    FloatGraph,
     Layer,
     drop_unread,
     last_reads,
     output_of,
     run_layers,
 )
+from etinynet.quantize.correct import fit_layer
 from etinynet.quantize.quantizers import lsq
 from etinynet.quantize.search import search_step
 
@@ -77,18 +77,18 @@ def fitted_versions(
 
 
 def _scores_with(
-    layers: Sequence[Layer], index: int, version: Layer, real: Mapping[str, Tensor]
+    network: FloatGraph, index: int, version: Layer, real: Mapping[str, Tensor]
 ) -> Tensor:
     """Scores (N, classes) with `version` in the place of layer `index`; the earlier are `real`."""
     values = dict(real)
-    for layer in (version, *layers[index + 1 :]):
+    for layer in (version, *network.layers[index + 1 :]):
         values[layer.name] = output_of(layer, values)
-    return values[SCORES].flatten(1)
+    return network.scores(values)
 
 
 @torch.no_grad()
 def measure_versions(
-    layers: Sequence[Layer],
+    network: FloatGraph,
     versions: Mapping[str, Layer],
     batches: Iterable[tuple[Tensor, Tensor | None]],
 ) -> Sensitivities:
@@ -97,12 +97,12 @@ def measure_versions(
     `batches`: inputs (N, 3, H, W), pixel minus 128, and labels (N) or None. Raises DataError
     without a picture, or if a score of the float network is not finite.
     """
-    named = {i: x.name for i, x in enumerate(layers) if x.weight is not None}
+    named = {i: x.name for i, x in enumerate(network.layers) if x.weight is not None}
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in named.values()}
     spread, count, correct, labelled = 0.0, 0, 0, True
     for inputs, labels in batches:
-        real = run_layers(layers, inputs)
-        scores = real[SCORES].flatten(1)
+        real = run_layers(network.layers, inputs)
+        scores = network.scores(real)
         if not torch.isfinite(scores).all():
             raise DataError("analysis: a score of the float network is not finite")
         first = scores.argmax(1)
@@ -111,7 +111,7 @@ def measure_versions(
         labelled = labelled and labels is not None
         correct += 0 if labels is None else int((first == labels).sum())
         for index, name in named.items():
-            found = _scores_with(layers, index, versions[name], real)
+            found = _scores_with(network, index, versions[name], real)
             sums[name][0] += (found.argmax(1) == first).sum()
             sums[name][1] += 0 if labels is None else (found.argmax(1) == labels).sum()
             sums[name][2] += (found - scores).double().square().sum()

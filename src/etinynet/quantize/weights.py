@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from etinynet.quantize.layers import Layer
+from etinynet.frontend.float_graph import Layer
 
 __all__ = ["FEW_BITS", "QuantizedWeight", "lowest_code", "takes_bias"]
 

@@ -119,7 +119,10 @@ class _Lives:
                 self.last[read] = max(self.last[read], end)
         end = 2 * len(events) - 1
         self.last.update(
-            {(graph.outputs[0], row): end for row in range(graph.tensors[graph.outputs[0]].shape[0])}
+            {
+                (graph.outputs[0], row): end
+                for row in range(graph.tensors[graph.outputs[0]].shape[0])
+            }
         )
 
 

@@ -91,11 +91,7 @@ def make_steps(graph: Graph, choice: Choice) -> tuple[Step, ...]:
 def _make_step(graph: Graph, index: int, op: Op, choice: Choice) -> Step:
     in_height, out_height = graph.tensors[op.input].shape[0], graph.tensors[op.output].shape[0]
     together = {before: after for after, before in choice.strips.items()}
-    readers = [
-        together.get(i, i)
-        for i, other in enumerate(graph.ops)
-        if op.output in other.inputs
-    ]
+    readers = [together.get(i, i) for i, other in enumerate(graph.ops) if op.output in other.inputs]
     return Step(
         index=index,
         input=op.input,
