@@ -23,7 +23,6 @@ from etinynet.errors import ToolError, UnsupportedError
 from etinynet.graph.check import check
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op
-from etinynet.graph.ops import OPS
 
 __all__ = ["compile_graph", "render"]
 
@@ -107,13 +106,6 @@ def _form(graph: Graph, plan: Plan, index: int) -> dict[str, object]:
     return {"form": form, "pixels": width, "first": 0, "most": width}
 
 
-def _window(op: Op, form: dict[str, object]) -> str:
-    """Values of etn_window for kernels that take one; "" for the others."""
-    if not OPS[op.kind].windowed or (op.kind == "depthwise" and form["form"] != "any"):
-        return ""
-    return ", ".join(map(str, (*op.window.kernel, op.window.stride[1], op.window.padding[1])))
-
-
 def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shift: str = "") -> str:
     """C statements calling the kernel of `op`; equal text means that operators can share it.
 
@@ -123,7 +115,6 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
     source, result = graph.tensors[op.input], graph.tensors[op.output]
     layout, out = plan.layouts[op.input], plan.layouts[op.output]
     shortcut = None if op.residual is None else plan.layouts[op.residual]
-    form = _form(graph, plan, index)
     return render(
         "kernel.jinja",
         kind=op.kind,
@@ -138,12 +129,13 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
         channels_in=source.shape[2],
         width_out=result.shape[1],
         channels_out=result.shape[2],
-        window=_window(op, form),
+        kernel="{}, {}".format(*op.window.kernel),
         stride=op.window.stride[1],
+        padding=op.window.padding[1],
         zero_point=source.zero_point,
         weight_bits=8 if op.weight_bits > 4 else 4,
         rows=1 if plan.steps[index].rows <= 1 else "call->rows",
-        **form,
+        **_form(graph, plan, index),
     ).rstrip("\n")
 
 

@@ -122,7 +122,7 @@ def _scratch_need(graph: Graph, plan: Plan, index: int) -> str:
     op = graph.ops[index]
     _, width, channels = graph.tensors[op.input].shape
     if op.kind == "conv2d":
-        return f"ETN_CONV2D_SCRATCH({op.window.area}, {channels})"
+        return f"ETN_CONV2D_SCRATCH({op.window.area} * {channels})"
     if op.kind == "depthwise":
         wide = graph.tensors[op.output].shape[1]
         most = STRIP_PIXELS if index in plan.choice.strips.values() else wide

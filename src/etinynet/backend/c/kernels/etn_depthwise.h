@@ -95,10 +95,11 @@ ETN_INLINE int32_t etn_window_product(
  * of the picture. */
 ETN_INLINE void etn_depthwise_any(
     const int8_t *const rows[], int32_t line_stride, const etn_view *out, const etn_view *residual,
-    int32_t width_in, int32_t width_out, int32_t channels, etn_window window,
-    int32_t zero_point, int32_t weight_bits, const etn_constants *constants, etn_rule rule)
+    int32_t width_in, int32_t width_out, int32_t channels, int32_t kernel_height,
+    int32_t kernel_width, int32_t stride, int32_t padding, int32_t zero_point,
+    int32_t weight_bits, const etn_constants *constants, etn_rule rule)
 {
-    const int32_t count = window.height * window.width;
+    const int32_t count = kernel_height * kernel_width;
     for (int32_t c = 0; c < channels; c++) {
         const etn_channel channel = etn_channel_of(constants, rule, c);
         int8_t taps[49];
@@ -108,11 +109,11 @@ ETN_INLINE void etn_depthwise_any(
         }
         for (int32_t x = 0; x < width_out; x++) {
             int32_t accumulator = channel.bias;
-            for (int32_t row = 0; row < window.height; row++) {
+            for (int32_t row = 0; row < kernel_height; row++) {
                 const int8_t *line = rows[row] != NULL ? rows[row] + c * line_stride : NULL;
                 accumulator = etn_window_product(
-                    accumulator, taps + row * window.width, line, width_in,
-                    x * window.stride - window.left, window.width, zero_point);
+                    accumulator, taps + row * kernel_width, line, width_in,
+                    x * stride - padding, kernel_width, zero_point);
             }
             etn_finish_element(accumulator, &channel, rule, out, residual, 0, x, c);
         }

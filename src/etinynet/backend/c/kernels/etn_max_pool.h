@@ -1,7 +1,7 @@
 /* max_pool: largest value of each window, no padding, one output row.
  *
- * `rows` are window.height input rows of int8 lines, channel c at rows[r] + c * line_stride, column 0
- * first; line_stride is at least the width of the input rounded up to 4. No scratch.
+ * `rows` are kernel_height input rows of int8 lines, channel c at rows[r] + c * line_stride, column
+ * 0 first; line_stride is at least the width of the input rounded up to 4. No scratch.
  */
 #ifndef ETN_MAX_POOL_H
 #define ETN_MAX_POOL_H
@@ -33,11 +33,11 @@ ETN_INLINE void etn_max_pool_line2(
 
 ETN_INLINE void etn_max_pool(
     const int8_t *const rows[], int32_t line_stride, const etn_view *out, int32_t width_out,
-    int32_t channels, etn_window window)
+    int32_t channels, int32_t kernel_height, int32_t kernel_width, int32_t stride)
 {
     for (int32_t c = 0; c < channels; c++) {
 #if ETN_DSP
-        if (window.height == 2 && window.width == 2 && window.stride == 2) {
+        if (kernel_height == 2 && kernel_width == 2 && stride == 2) {
             const int8_t *line = rows[0] + c * line_stride;
             etn_max_pool_line2(line, rows[1] + c * line_stride, out, width_out, c);
             continue;
@@ -45,9 +45,9 @@ ETN_INLINE void etn_max_pool(
 #endif
         for (int32_t x = 0; x < width_out; x++) {
             int32_t largest = INT8_MIN;
-            for (int32_t row = 0; row < window.height; row++) {
-                const int8_t *line = rows[row] + c * line_stride + x * window.stride;
-                for (int32_t i = 0; i < window.width; i++) {
+            for (int32_t row = 0; row < kernel_height; row++) {
+                const int8_t *line = rows[row] + c * line_stride + x * stride;
+                for (int32_t i = 0; i < kernel_width; i++) {
                     largest = line[i] > largest ? line[i] : largest;
                 }
             }

@@ -52,15 +52,6 @@ typedef struct {
     int32_t left;
 } etn_rule;
 
-/* What an output pixel reads of a row and how many rows: `height` x `width` pixels, every `stride`
- * pixels of a row, from `left` pixels before the row on. Which rows, the caller says. */
-typedef struct {
-    int32_t height;
-    int32_t width;
-    int32_t stride;
-    int32_t left;
-} etn_window;
-
 /* Rows of a tensor: element (row, pixel, channel) is
  * data[row * row_stride + pixel * pixel_stride + channel * channel_stride],
  * strides in elements of int16_t if `wide`, else of int8_t. `data` is element (0, 0, 0) of the
