@@ -106,8 +106,8 @@ def _kernel(parts: _Parts, op: Op) -> tuple[str, dict[str, Any]]:
         parts.array(name, weight, np.int8)
     window: dict[str, Any] = {
         "kernel_shape": list(weight.shape[2:]),
-        "strides": [op.stride] * 2,
-        "pads": [op.padding] * 4,
+        "strides": op.window.stride,
+        "pads": op.window.padding,
         "group": len(weight) if op.kind == "depthwise" else 1,
     }
     return parts.node("DequantizeLinear", f"{name}_real", name, _one(parts)), window
@@ -120,7 +120,7 @@ def _accumulator(parts: _Parts, op: Op, source: Tensor) -> tuple[str, NDArray[An
         total = parts.node("Mul", f"{op.name}/shifted_left", _centred(op.input), factor)
         return total, np.array([source.zero_point * 65536], np.float64)
     if op.kind == "avg_pool":
-        ones = np.ones((source.shape[2], op.kernel, op.kernel), np.int8)
+        ones = np.ones((source.shape[2], *op.window.kernel), np.int8)
         op = replace(op, kind="depthwise", weight=ones)
     if op.weight is None:
         axes = parts.array("height_width/axes", [2, 3], np.int64)
@@ -208,32 +208,39 @@ def _picture(parts: _Parts, tensor: Tensor) -> None:
 
 def _operator(parts: _Parts, op: Op, graph: Graph) -> None:
     if op.kind == "max_pool":
-        window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2}
+        window = {"kernel_shape": op.window.kernel, "strides": op.window.stride}
         values = parts.node("MaxPool", f"{op.name}/largest", _centred(op.input), **window)
     else:
         values = _requantized(parts, op, graph)
     _quantize(parts, values, graph.tensors[op.output])
-    if op.output != graph.output:
+    if any(op.output in other.inputs for other in graph.ops):
         _dequantize(parts, graph.tensors[op.output])
 
 
-def _scores(parts: _Parts, tensor: Tensor) -> None:
-    """The output: real scores of (batch, scores)."""
+def _output(parts: _Parts, tensor: Tensor, name: str) -> onnx.ValueInfoProto:
+    """An output called `name`: real values (batch, channels), of a map (batch, channels, h, w)."""
     limits = np.finfo(np.float32)
     if not limits.tiny <= tensor.scale <= limits.max:
         raise UnsupportedError(
             f"ONNX: scale of tensor {tensor.name!r} is {tensor.scale!r}, allowed is what float32 "
             f"holds, {limits.tiny:.3g} to {limits.max:.3g}"
         )
-    scale = parts.array("scores/scale", tensor.scale, np.float32)
-    zero_point = _zero_point(parts, tensor)
-    real = parts.node("DequantizeLinear", "scores/real", _integer(tensor.name), scale, zero_point)
-    parts.node("Flatten", "scores", real)
+    scale = parts.array(f"{name}/scale", tensor.scale, np.float32)
+    inputs = _integer(tensor.name), scale, _zero_point(parts, tensor)
+    height, width, channels = tensor.shape
+    if (height, width) != (1, 1):
+        parts.node("DequantizeLinear", name, *inputs)
+        return _info(name, channels, height, width)
+    parts.node("Flatten", name, parts.node("DequantizeLinear", f"{name}/real", *inputs))
+    return _info(name, channels)
 
 
 def _properties(graph: Graph, made: dict[str, object]) -> dict[str, str]:
     """The model's metadata: JSON text by name."""
-    stored = {key: graph.metadata.get(key) for key in ("class_names", "preprocess")}
+    stored = {
+        "class_names": None if graph.head is None else graph.head.class_names,
+        "preprocess": graph.metadata.get("preprocess"),
+    }
     values = {key: value for key, value in stored.items() if value is not None}
     values["scales"] = {tensor.name: tensor.scale for tensor in graph.tensors.values()}
     values["provenance"] = {**made, "graph_sha256": graph_digest(graph)}
@@ -250,23 +257,28 @@ def export_onnx(graph: Graph, *, command: str = "") -> bytes:
     """The bytes of an ONNX model of `graph`; docs/onnx.md says how it computes the same integers.
 
     Input "image": float32 (batch, 3, height, width), pixels 0 to 255, R, G, B. Output "scores":
-    float32 (batch, scores), scale * (integer - zero point). `command` goes into the provenance.
+    float32 (batch, scores), scale * (integer - zero point); where the graph does not classify, its
+    outputs by the names of their tensors, maps as (batch, channels, height, width). `command` goes into the provenance.
     The same graph and `command` give the same bytes. Raises GraphError if the graph is not legal,
     UnsupportedError if the scores' scale leaves float32.
     """
     check(graph)
     parts = _Parts()
-    picture, last = graph.tensors[graph.input], graph.tensors[graph.output]
+    picture = graph.tensors[graph.input]
     _picture(parts, picture)
     for op in graph.ops:
         _operator(parts, op, graph)
-    _scores(parts, last)
+    names = ("scores",) if graph.head is not None else graph.outputs
+    outputs = [
+        _output(parts, graph.tensors[tensor], name)
+        for tensor, name in zip(graph.outputs, names, strict=True)
+    ]
     height, width, channels = picture.shape
     body = onnx.helper.make_graph(
         parts.nodes,
         graph.name,
         [_info("image", channels, height, width)],
-        [_info("scores", last.shape[2])],
+        outputs,
         list(parts.constants.values()),
     )
     made = provenance(command, {})
