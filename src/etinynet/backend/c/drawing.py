@@ -31,7 +31,7 @@ class _Scale:
     """From times and bytes to pixels."""
 
     def __init__(self, plan: Plan) -> None:
-        self.times, self.bytes = 2 * plan.events, max(plan.arena_bytes, 1)
+        self.times, self.bytes = 2 * len(plan.events), max(plan.arena_bytes, 1)
 
     def x(self, time: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * time / self.times
@@ -113,7 +113,7 @@ def _axes(plan: Plan, scale: _Scale) -> list[str]:
         y = scale.y(size)
         lines.append(f'<path d="M{_LEFT} {y:.1f}H{right:.1f}" class="grid"/>')
         lines.append(_text(_LEFT - 6, y + 4, f"{size:,}", ' text-anchor="end"'))
-        call = plan.events * tick // _TICKS
+        call = len(plan.events) * tick // _TICKS
         lines.append(_text(scale.x(2 * call), bottom + 18, str(call), ' text-anchor="middle"'))
     begin = 0
     for size in plan.regions[:-1]:
@@ -135,7 +135,7 @@ def memory_svg(graph: Graph, plan: Plan) -> bytes:
     used = [name for name in graph.tensors if name in plan.places]
     heading = (
         f"{graph.name}: memory plan {plan.mode}, {plan.arena_bytes:,} bytes of arena, "
-        f"{plan.peak_bytes:,} in use at the worst call, {plan.events:,} calls"
+        f"{plan.peak_bytes:,} in use at the worst call, {len(plan.events):,} calls"
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
