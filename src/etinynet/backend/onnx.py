@@ -258,9 +258,9 @@ def export_onnx(graph: Graph, *, command: str = "") -> bytes:
 
     Input "image": float32 (batch, 3, height, width), pixels 0 to 255, R, G, B. Output "scores":
     float32 (batch, scores), scale * (integer - zero point); where the graph does not classify, its
-    outputs by the names of their tensors, maps as (batch, channels, height, width). `command` goes into the provenance.
-    The same graph and `command` give the same bytes. Raises GraphError if the graph is not legal,
-    UnsupportedError if the scores' scale leaves float32.
+    outputs by the names of their tensors, maps as (batch, channels, height, width). `command` goes
+    into the provenance. The same graph and `command` give the same bytes. Raises GraphError if the
+    graph is not legal, UnsupportedError if the scores' scale leaves float32.
     """
     check(graph)
     parts = _Parts()

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from etinynet.graph.arithmetic import Int64Array, signed_range
 from etinynet.graph.ir import Op, Tensor, Window
 
-__all__ = ["OPS", "Operator", "accumulator_range", "macs", "output_shape", "weight_shape"]
+__all__ = [
+    "COPY",
+    "OPS",
+    "Operator",
+    "accumulator_range",
+    "macs",
+    "output_shape",
+    "reads_all",
+    "weight_shape",
+]
 
 Shape = tuple[int, int, int]
 
@@ -129,6 +138,14 @@ _ROWS = (
 
 #: The row of each kind; the same word names the kernel of each backend.
 OPS: dict[str, Operator] = {row.kind: row for row in _ROWS}
+
+#: A call that backends put between operators: a tensor once more. No graph has it.
+COPY = "copy"
+
+
+def reads_all(op: Op) -> bool:
+    """Whether a row of the output reads every row of the input."""
+    return op.kind != COPY and OPS[op.kind].reads_all
 
 
 def output_shape(kind: str, shape: Shape, out_channels: int, window: Window) -> Shape:

@@ -139,7 +139,7 @@ class HostProgram(Closing):
             "host_main.c.jinja",
             name=self._graph.name,
             prefix=self._graph.name.upper(),
-            row_bytes=row_bytes(self._graph, self._files),
+            row_bytes=row_bytes(self._files),
         )
         return _Runner(sources, (*self._flags, *flags))
 

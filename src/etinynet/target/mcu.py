@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,8 @@ class McuProgram(Closing):
         run = self._machine.run({"picture.rgb": pixels(image)})
         scores = np.frombuffer(run.written["scores.bin"], "<i2").astype(np.int16)
         counts = run.counts
-        per_op = {op.name: counts.operators.get(n, 0) for n, op in enumerate(self._graph.ops)}
+        calls = json.loads(self.files["report.json"])["operators"]
+        per_op = {call["name"]: counts.operators.get(n, 0) for n, call in enumerate(calls)}
         return Result(
             scores,
             self._tensors(image, scores) if tensors else None,
@@ -99,7 +101,7 @@ class McuProgram(Closing):
         part = dataclasses.replace(self._part, flash=flash)
         image = self._build(part, trace=True).image
         machine = Machine(part, image, check_alignment=True)
-        sizes = row_bytes(self._graph, self.files)
+        sizes = row_bytes(self.files)
 
         def collect(op: int, row: int, rows: int, address: int) -> None:
             assert self._trace is not None

@@ -123,7 +123,7 @@ def profile(graph: Graph, program: McuProgram, image: NDArray[np.int8]) -> Profi
         program.firmware.tools,
         memory_use(program.firmware.image, run.stack_bytes),
         run.counts.total,
-        tuple(_layer(graph, report, number, costs) for number in range(len(graph.ops))),
+        tuple(_layer(report, number, costs) for number in range(len(report["operators"]))),
         costs[None],
     )
 
@@ -142,23 +142,21 @@ def model_blocks(machine: Machine, cpu: str, blocks: Iterable[Block]) -> Cost:
     return Cost(instructions, dict(kinds), cycles)
 
 
-def _layer(
-    graph: Graph, report: dict[str, Any], number: int, costs: Mapping[int | None, Cost]
-) -> Layer:
-    op, entry = graph.ops[number], report["operators"][number]
-    element = {tensor["name"]: tensor["element_bytes"] for tensor in report["tensors"]}
+def _layer(report: dict[str, Any], number: int, costs: Mapping[int | None, Cost]) -> Layer:
+    entry = report["operators"][number]
+    tensors = {tensor["name"]: tensor for tensor in report["tensors"]}
 
     def size(name: str | None) -> int:
-        return 0 if name is None else prod(graph.tensors[name].shape) * int(element[name])
+        return 0 if name is None else prod(tensors[name]["shape"]) * tensors[name]["element_bytes"]
 
     return Layer(
-        op.name,
-        op.kind,
-        graph.tensors[op.output].shape,
+        entry["name"],
+        entry["kind"],
+        tuple(tensors[entry["output"]]["shape"]),
         entry["macs"],
         entry["weight_bytes"],
         entry["constant_bytes"],
-        size(op.input) + size(op.residual),
-        size(op.output),
+        size(entry["input"]) + size(entry["residual"]),
+        size(entry["output"]),
         costs.get(number, Cost(0, {}, 0)),
     )

@@ -16,30 +16,34 @@ from etinynet.graph.ir import Graph
 __all__ = ["Trace", "row_bytes"]
 
 
-def row_bytes(graph: Graph, files: Mapping[str, bytes]) -> list[int]:
-    """Bytes that one output row, or piece of it, of each operator has in memory, in their order."""
-    layouts = _layouts(files)
-    return [layouts[op.output]["row_bytes"] for op in graph.ops]
+def row_bytes(files: Mapping[str, bytes]) -> list[int]:
+    """Bytes that one output row, or piece of it, of each call has in memory, in their order."""
+    report = json.loads(files["report.json"])
+    layouts = {entry["name"]: entry for entry in report["tensors"]}
+    return [layouts[call["output"]]["row_bytes"] for call in report["operators"]]
 
 
 class Trace:
-    """Tensors in the making; `files` are those of the generated library, with its report.json."""
+    """Tensors in the making; `files` are those of the generated library, with its report.json.
+
+    Copies that the library makes of a tensor are among them.
+    """
 
     def __init__(self, graph: Graph, files: Mapping[str, bytes], image: NDArray[np.int8]) -> None:
-        self._graph, self._layouts = graph, _layouts(files)
+        report = json.loads(files["report.json"])
+        self._layouts = {entry["name"]: entry for entry in report["tensors"]}
+        self._outputs = [call["output"] for call in report["operators"]]
         self._tensors: dict[str, NDArray[Any]] = {graph.input: image.copy()}
         self._seen: dict[str, NDArray[np.int64]] = {}
-        for op in graph.ops:
-            tensor = graph.tensors[op.output]
-            self._tensors[op.output] = np.zeros(
-                tensor.shape, np.int8 if tensor.bits <= 8 else np.int16
-            )
-            parts = tensor.shape[0] * pieces(self._layouts[op.output])
-            self._seen[op.output] = np.zeros(parts, np.int64)
+        for name in self._outputs:
+            layout = self._layouts[name]
+            dtype = np.int8 if layout["bits"] <= 8 else np.int16
+            self._tensors[name] = np.zeros(layout["shape"], dtype)
+            self._seen[name] = np.zeros(layout["shape"][0] * pieces(layout), np.int64)
 
     def add(self, op: int, row: int, rows: int, data: bytes) -> None:
-        """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory."""
-        name = self._graph.ops[op].output
+        """Rows `row` .. `row + rows - 1` of the output of call number `op`, as in memory."""
+        name = self._outputs[op]
         store_rows(self._layouts[name], row, rows, data, self._tensors[name])
         self._seen[name][row : row + rows] += 1
 
@@ -53,7 +57,3 @@ class Trace:
                     "it has to be once"
                 )
         return self._tensors
-
-
-def _layouts(files: Mapping[str, bytes]) -> dict[str, Any]:
-    return {entry["name"]: entry for entry in json.loads(files["report.json"])["tensors"]}

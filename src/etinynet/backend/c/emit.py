@@ -200,14 +200,14 @@ def _kernel_headers() -> dict[str, bytes]:
 
 
 def _sources(
-    graph: Graph, plan: Plan, arrays: list[Array], constants: list[OpConstants], command: str
+    graph: Graph, plan: Plan, arrays: list[Array], constants: list[OpConstants], origin: str
 ) -> dict[str, bytes]:
     kernels, kernel_of = _kernels(graph, plan, constants)
     shape = graph.tensors[graph.input].shape
     values = {
         "name": graph.name,
         "upper": graph.name.upper(),
-        "origin": _origin(graph, command),
+        "origin": origin,
         "plan": plan,
         "plan_table": plan_table(graph, plan),
         "arrays": arrays,
@@ -249,11 +249,16 @@ def compile_graph(
     """
     check(graph)
     _check_name(graph.name)
+    if graph.head is None:
+        raise UnsupportedError(
+            f"graph {graph.name!r}: it has no head; the C backend writes the scores of a classifier"
+        )
     plan = make_plan(graph, mode, regions)
-    arrays, constants = constants_of(graph)
-    check_fit(graph, plan, arrays, flash_bytes=flash_bytes, regions=regions)
-    files = _sources(graph, plan, arrays, constants, command)
+    program = plan.program
+    arrays, constants = constants_of(program)
+    check_fit(program, plan, arrays, flash_bytes=flash_bytes, regions=regions)
+    files = _sources(program, plan, arrays, constants, _origin(graph, command))
     files |= _kernel_headers()
     files["report.json"] = report_bytes(graph, plan, arrays, constants, command)
-    files["memory.svg"] = memory_svg(graph, plan)
+    files["memory.svg"] = memory_svg(program, plan)
     return files

@@ -9,10 +9,13 @@ from etinynet.backend.c.place import ALIGNMENT
 from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
 from etinynet.graph.ir import Graph, Op, Tensor
+from etinynet.graph.ops import COPY
 
-__all__ = ["Layout", "layouts"]
+__all__ = ["Layout", "given_layout", "layouts", "wanted_layout"]
 
 _WIDE_KINDS = ("pointwise", "dense")
+#: What reads every layout.
+_ANY = ("add", COPY)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def _tight(tensor: Tensor, element_bytes: int) -> Layout:
     return Layout("hcw", element_bytes, 1, width, 0, row, _fill(tensor))
 
 
-def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
-    """The layout in which `op` reads its input."""
+def wanted_layout(op: Op, tensor: Tensor, tight: bool, gathers: bool = False) -> Layout:
+    """The layout in which `op` reads its input `tensor`; UnsupportedError where it has too many
+    bits."""
     if op.kind in _WIDE_KINDS:
         return _tight(tensor, 2) if gathers else _hwc(tensor, 2)
     if tensor.bits > 8:
@@ -83,51 +87,45 @@ def _wanted(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
     return _hcw(tensor, 0)
 
 
-def _choose(graph: Graph, name: str, made: dict[str, Layout], choice: Choice) -> Layout:
-    """Layout of tensor `name`; `made` holds those of all tensors made after it."""
+def given_layout(graph: Graph, name: str) -> Layout | None:
+    """The layout that tensor `name` has whoever reads it: the picture's, or that of an output."""
     tensor = graph.tensors[name]
-    numbered = [
-        (index, op) for index, op in enumerate(graph.ops) if op.input == name and op.kind != "add"
-    ]
-    readers = [op for _, op in numbered]
-    wanted = [
-        _wanted(op, tensor, choice.tight, choice.gathers(graph, index)) for index, op in numbered
-    ]
-    if name == graph.outputs[0]:
-        # The caller's array: it has no spare bytes at the end.
-        wanted.append(replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2]))
     if name == graph.input:
-        wanted.append(_hwc(tensor, 1))
-    if not wanted and tensor.bits > 8:
-        wanted = [_hwc(tensor, 2)]
-    if not wanted:  # summands lie as their sum
-        sums = [op.output for op in graph.ops if name in op.inputs]
-        like = made[sums[0]]
-        row_bytes = _round_up(like.row_bytes, ALIGNMENT)
-        wanted = [replace(like, fill=_fill(tensor), row_bytes=row_bytes)]
-    if any(other != wanted[0] for other in wanted):
-        names = ", ".join(f"{op.kind} {op.name!r}" for op in readers)
-        role = " of the graph's input" if name == graph.input else ""
-        raise UnsupportedError(
-            f"tensor {name!r}: its readers ({names}) want different memory layouts{role}, "
-            "the C backend keeps one"
-        )
-    return wanted[0]
+        return _hwc(tensor, 1)
+    if name not in graph.outputs:
+        return None
+    if graph.head is None:
+        return _hwc(tensor, 1 if tensor.bits <= 8 else 2)
+    # The caller's array: it has no spare bytes at the end.
+    return replace(_hwc(tensor, 2), row_bytes=2 * tensor.shape[2])
 
 
-def layouts(graph: Graph, choice: Choice) -> dict[str, Layout]:
-    """Layout of every tensor by name.
+def _choose(program: Graph, name: str, made: dict[str, Layout], choice: Choice) -> Layout:
+    """Layout of tensor `name`; `made` holds those of all tensors made after it."""
+    given = given_layout(program, name)
+    if given is not None:
+        return given
+    tensor, calls = program.tensors[name], program.ops
+    readers = [i for i, op in enumerate(calls) if op.input == name and op.kind not in _ANY]
+    if readers:
+        first = readers[0]
+        gathers = choice.gathers(program, first)
+        return wanted_layout(calls[first], tensor, choice.tight, gathers)
+    if tensor.bits > 8:
+        return _hwc(tensor, 2)
+    # summands lie as their sum
+    like = made[next(op.output for op in calls if name in op.inputs)]
+    row_bytes = _round_up(like.row_bytes, ALIGNMENT)
+    return replace(like, fill=_fill(tensor), row_bytes=row_bytes)
 
-    Raises UnsupportedError naming tensor or operator where readers disagree or want other bits.
+
+def layouts(program: Graph, choice: Choice) -> dict[str, Layout]:
+    """Layout of every tensor of `program` (program.py) by name.
+
+    Raises UnsupportedError naming an operator that wants other bits.
     """
-    shapes = [graph.tensors[name].shape for name in graph.outputs]
-    if len(shapes) > 1 or shapes[0][:2] != (1, 1):
-        raise UnsupportedError(
-            f"graph {graph.name!r}: its outputs have the shapes {shapes}; the C backend writes one "
-            "of shape (1, 1, scores)"
-        )
     found: dict[str, Layout] = {}
-    for op in reversed(graph.ops):
-        found[op.output] = _choose(graph, op.output, found, choice)
-    found[graph.input] = _choose(graph, graph.input, found, choice)
+    for op in reversed(program.ops):
+        found[op.output] = _choose(program, op.output, found, choice)
+    found[program.input] = _choose(program, program.input, found, choice)
     return found

@@ -25,7 +25,9 @@ _SLACK = 1.3
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided about memory and order, by tensor name or operator index.
+    """Everything that is decided about memory and order, by tensor name or call index.
+
+    `program` has the tensors and calls that are planned: the graph's, and copies (program.py).
 
     `places[name][row]` is the row's offset in the arena; `scratch`, `strips` (pixels handed from a
     depthwise to a pointwise operator) and `pads` (a row of zero points above and below the
@@ -38,6 +40,7 @@ class Plan:
     """
 
     mode: str
+    program: Graph
     choice: Choice
     layouts: dict[str, Layout]
     steps: tuple[Step, ...]
@@ -63,13 +66,13 @@ class Plan:
             begin += size
         return tuple(used)
 
-    def strip_pixels(self, graph: Graph, name: str) -> int:
+    def strip_pixels(self, name: str) -> int:
         """Pixels of a row of tensor `name` that are in memory at one time; 0 for whole rows."""
-        handed = {graph.ops[index].output for index in self.choice.strips.values()}
+        handed = {self.program.ops[index].output for index in self.choice.strips.values()}
         return STRIP_PIXELS if name in handed else 0
 
 
-def _plan(graph: Graph, mode: str, found: Draft, regions: Sequence[int]) -> Plan:
+def _plan(mode: str, found: Draft, regions: Sequence[int]) -> Plan:
     boxes = found.rows.boxes
     offsets, total = place(boxes, 2 * len(found.events), regions)
     starts = [offsets[box.name] for box in boxes]
@@ -82,7 +85,7 @@ def _plan(graph: Graph, mode: str, found: Draft, regions: Sequence[int]) -> Plan
     scratch, strips = by_op["scratch"], {}
     sizes = {}
     for step in found.steps:
-        needed = scratch_of(graph, found.steps, found.choice, step.index)
+        needed = scratch_of(found.program, found.steps, found.choice, step.index)
         sizes[step.index] = needed.bytes
         if step.before >= 0:
             at = scratch[step.index]
@@ -92,6 +95,7 @@ def _plan(graph: Graph, mode: str, found: Draft, regions: Sequence[int]) -> Plan
         sizes[before] = sizes[index] - (scratch[before] - scratch[index])
     return Plan(
         mode=mode,
+        program=found.program,
         choice=found.choice,
         layouts=found.layouts,
         steps=found.steps,
@@ -107,7 +111,7 @@ def _plan(graph: Graph, mode: str, found: Draft, regions: Sequence[int]) -> Plan
         regions=tuple(size // ALIGNMENT * ALIGNMENT for size in regions),
         peak_bytes=found.peak,
         events=tuple(found.events),
-        start=first_position(graph, found.steps),
+        start=first_position(found.program, found.steps),
         spans={name: tuple(spans) for name, spans in found.rows.spans.items()},
         small={box.name: box for box in boxes if ":" not in box.name},
     )
@@ -132,7 +136,7 @@ def _least(graph: Graph, mode: str, regions: Sequence[int], drafts: dict[str, Dr
     names = _quickest_first(mode)
     for name in names:
         drafts[name] = drafts.get(name) or _draft(graph, name)
-    plans = [_plan(graph, mode, drafts[name], regions) for name in names]
+    plans = [_plan(mode, drafts[name], regions) for name in names]
     return min(plans, key=lambda plan: plan.arena_bytes)
 
 
@@ -154,7 +158,7 @@ def make_plan(graph: Graph, mode: str | None = None, regions: Sequence[int] = ()
     for pieces in dict.fromkeys((tuple(regions[:1]), tuple(regions))):
         for name in modes:
             plan = _least(graph, name, pieces, drafts)
-            replay(graph, plan)
+            replay(plan)
             if not pieces or plan.arena_bytes <= sum(plan.regions):
                 return plan
     assert plan is not None

@@ -13,7 +13,7 @@ import numpy as np
 
 from etinynet.errors import EtinynetError
 from etinynet.graph.ir import Graph, Op, Window
-from etinynet.graph.ops import OPS
+from etinynet.graph.ops import reads_all
 
 if TYPE_CHECKING:
     from etinynet.backend.c.plan import Plan
@@ -71,7 +71,7 @@ class _Arena:
 
 def _rows_read(graph: Graph, op: Op, row: int, rows: int) -> range:
     height = graph.tensors[op.input].shape[0]
-    if OPS[op.kind].reads_all:
+    if reads_all(op):
         return range(height)
     first = row * op.window.stride[0] - op.window.padding[0]
     end = first + (rows - 1) * op.window.stride[0] + op.window.kernel[0]
@@ -197,8 +197,9 @@ def _check_calls(plan: Plan, calls: list[tuple[int, int, int]]) -> None:
             _fail(f"call {number} (operator, row, rows) is {call}, planned is {planned}")
 
 
-def replay(graph: Graph, plan: Plan) -> None:
+def replay(plan: Plan) -> None:
     """Runs all calls of `plan`. Raises EtinynetError if a row is read that is not there."""
+    graph = plan.program
     _check_strips(graph, plan)
     arena = _Arena(plan)
     made = dict.fromkeys(graph.tensors, 0)
@@ -218,5 +219,6 @@ def replay(graph: Graph, plan: Plan) -> None:
         if rows < graph.tensors[name].shape[0] and name not in handed:
             _fail(f"tensor {name!r} is never completed")
     _check_calls(plan, calls)
-    for row in range(graph.tensors[graph.outputs[0]].shape[0]):
-        arena.check(graph.outputs[0], row, "the caller")
+    for name in graph.outputs:
+        for row in range(graph.tensors[name].shape[0]):
+            arena.check(name, row, "the caller")

@@ -21,8 +21,8 @@ from etinynet.graph.ops import macs
 __all__ = ["decode_rows", "pieces", "plan_mode", "report_bytes", "store_rows"]
 
 
-def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
-    tensor, layout = graph.tensors[name], plan.layouts[name]
+def _tensor(plan: Plan, name: str) -> dict[str, Any]:
+    tensor, layout = plan.program.tensors[name], plan.layouts[name]
     entry: dict[str, Any] = {
         "name": name,
         "shape": list(tensor.shape),
@@ -34,7 +34,7 @@ def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
         "pad": layout.pad,
         "row_bytes": layout.row_bytes,
     }
-    strip = plan.strip_pixels(graph, name)
+    strip = plan.strip_pixels(name)
     if strip:
         strip_bytes = strip * layout.pixel_stride * layout.element_bytes
         return entry | {"strip_pixels": strip, "row_bytes": strip_bytes}
@@ -47,8 +47,8 @@ def _tensor(graph: Graph, plan: Plan, name: str) -> dict[str, Any]:
     }
 
 
-def _operator(graph: Graph, plan: Plan, index: int, values: OpConstants) -> dict[str, Any]:
-    op, step = graph.ops[index], plan.steps[index]
+def _operator(plan: Plan, index: int, values: OpConstants) -> dict[str, Any]:
+    op, step = plan.program.ops[index], plan.steps[index]
     return {
         "name": op.name,
         "kind": op.kind,
@@ -56,7 +56,7 @@ def _operator(graph: Graph, plan: Plan, index: int, values: OpConstants) -> dict
         "input": op.input,
         "output": op.output,
         "residual": op.residual,
-        "macs": macs(op, graph.tensors[op.output]),
+        "macs": macs(op, plan.program.tensors[op.output]),
         "weight_bytes": values.weight_bytes,
         "constant_bytes": values.constant_bytes,
         "scratch_bytes": plan.scratch_bytes[index],
@@ -88,8 +88,8 @@ def report_bytes(
             "macs": sum(macs(op, graph.tensors[op.output]) for op in graph.ops),
             "calls": len(plan.events),
         },
-        "tensors": [_tensor(graph, plan, name) for name in graph.tensors],
-        "operators": [_operator(graph, plan, i, values) for i, values in enumerate(constants)],
+        "tensors": [_tensor(plan, name) for name in plan.program.tensors],
+        "operators": [_operator(plan, i, values) for i, values in enumerate(constants)],
     }
     return (json.dumps(report, indent=2) + "\n").encode()
 

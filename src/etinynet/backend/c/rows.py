@@ -15,7 +15,7 @@ from etinynet.backend.c.pack import gather_bytes, is_3x3, scratch_bytes, tight_b
 from etinynet.backend.c.place import ALIGNMENT, Box
 from etinynet.backend.c.schedule import Choice, Event, Step, window
 from etinynet.graph.ir import Graph
-from etinynet.graph.ops import OPS
+from etinynet.graph.ops import reads_all
 
 __all__ = ["STRIP_PIXELS", "Rows", "Scratch", "rows_of", "scratch_of"]
 
@@ -84,7 +84,7 @@ def _units(graph: Graph, steps: tuple[Step, ...], choice: Choice) -> dict[str, i
             for name in names:
                 if name is not None:
                     units[name] = lcm(units[name], step.rows)
-        if OPS[graph.ops[step.index].kind].reads_all:
+        if reads_all(graph.ops[step.index]):
             units[step.input] = step.in_height
     return units
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from etinynet.graph.ir import Graph, Op
-from etinynet.graph.ops import OPS
+from etinynet.graph.ops import reads_all
 
 __all__ = ["Choice", "Event", "Step", "first_position", "make_steps", "simulate", "window"]
 
@@ -101,7 +101,7 @@ def _make_step(graph: Graph, index: int, op: Op, choice: Choice) -> Step:
         residual=op.residual,
         in_height=in_height,
         out_height=out_height,
-        kernel=in_height if OPS[op.kind].reads_all else op.window.kernel[0],
+        kernel=in_height if reads_all(op) else op.window.kernel[0],
         stride=op.window.stride[0],
         padding=op.window.padding[0],
         rows=choice.rows.get(index, 1),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from etinynet.backend.c.layout import Layout, layouts
 from etinynet.backend.c.pack import is_3x3, tight_span
 from etinynet.backend.c.place import peak_bytes, place
+from etinynet.backend.c.program import program_of
 from etinynet.backend.c.rows import STRIP_PIXELS, Rows, rows_of
 from etinynet.backend.c.schedule import Choice, Event, Step, make_steps, simulate
 from etinynet.graph.ir import Graph
@@ -24,8 +25,12 @@ _TRIED_AGAIN = 8
 
 @dataclass(frozen=True)
 class Draft:
-    """A choice and what follows from it: steps, calls, layouts, boxes, bytes at the worst call."""
+    """A choice and what follows from it: steps, calls, layouts, boxes, bytes at the worst call.
 
+    `program` is what has been planned (program.py).
+    """
+
+    program: Graph
     choice: Choice
     steps: tuple[Step, ...]
     events: list[Event]
@@ -41,7 +46,7 @@ def draft(graph: Graph, choice: Choice) -> Draft:
     events = simulate(graph, steps)
     rows = rows_of(graph, steps, events, found, choice)
     peak = peak_bytes(rows.boxes, 2 * len(events))
-    return Draft(choice, steps, events, found, rows, peak)
+    return Draft(graph, choice, steps, events, found, rows, peak)
 
 
 def _strips(graph: Graph) -> dict[int, int]:
@@ -149,14 +154,16 @@ def _placed(found: Draft) -> int:
 
 def smallest(graph: Graph, *, strips: bool) -> Draft:
     """Rows without padding, in the places of those they are made of; what costs nothing, faster."""
-    choice = Choice(tight=True, rows={}, strips=_strips(graph) if strips else {})
-    best = _without_strips(graph, _with_barriers(graph, choice))
+    program = program_of(graph, tight=True)
+    choice = Choice(tight=True, rows={}, strips=_strips(program) if strips else {})
+    best = _without_strips(program, _with_barriers(program, choice))
     limit = _placed(best)
-    return _more_rows(graph, best, lambda trial: trial.peak <= limit and _placed(trial) <= limit)
+    return _more_rows(program, best, lambda trial: trial.peak <= limit and _placed(trial) <= limit)
 
 
 def quickest(graph: Graph, slack: float) -> Draft:
     """Padded rows, as many a call as `slack` times the memory of one row a call allows."""
-    best = _with_barriers(graph, Choice(tight=False, rows={}))
+    program = program_of(graph, tight=False)
+    best = _with_barriers(program, Choice(tight=False, rows={}))
     limit = best.peak * slack
-    return _more_rows(graph, best, lambda trial: trial.peak <= limit)
+    return _more_rows(program, best, lambda trial: trial.peak <= limit)
