@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.graph.arithmetic import signed_range
-from etinynet.graph.check import accumulator_range, check
-from etinynet.graph.ir import Graph, Op, Requantization, Tensor, output_shape
+from etinynet.graph.check import check
+from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
+from etinynet.graph.ops import OPS, accumulator_range, output_shape, weight_shape
 
 __all__ = [
     "ETINYNET_0_75",
@@ -104,18 +105,17 @@ class GraphBuilder:
         relu: bool = False,
         bias: bool = False,
         residual: str | None = None,
+        window: Window | None = None,
     ) -> str:
         """Appends one operator reading `source`; returns its output, named as the operator."""
         origin = self.tensors[source]
         in_channels = origin.shape[2]
-        pool = kind in ("max_pool", "avg_pool", "global_avg_pool", "add")
-        channels = in_channels if pool or kind == "depthwise" else channels
-        shape = output_shape(kind, origin.shape, channels, kernel, stride, padding)
-        weight_shape = {
-            "conv2d": (channels, kernel, kernel, in_channels),
-            "depthwise": (channels, kernel, kernel),
-        }.get(kind, (channels, in_channels))
-        if kind == "max_pool":
+        row = OPS[kind]
+        channels = in_channels if row.keeps_channels else channels
+        window = window or Window.square(kernel, stride, padding)
+        shape = output_shape(kind, origin.shape, channels, window)
+        weight = weight_shape(kind, in_channels, channels, window)
+        if not row.requantized:
             out = Tensor(name, shape, origin.bits, origin.zero_point, origin.scale)
         else:
             low, high = signed_range(bits)
@@ -124,17 +124,14 @@ class GraphBuilder:
         op = Op(
             kind,
             name,
-            source,
+            (source,) if residual is None else (source, residual),
             name,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            weight=None if pool else self._weight(weight_shape, weight_bits),
+            window,
+            weight=self._weight(weight, weight_bits) if weight else None,
             weight_bits=weight_bits,
             bias=self.rng.integers(-999, 1000, channels).astype(np.int32) if bias else None,
-            residual=residual,
         )
-        if kind != "max_pool":
+        if row.requantized:
             rule = self._rule(op, out, relu, residual is not None)
             op = Op(**{**op.__dict__, "requantization": rule})
         self.tensors[name] = out
@@ -177,7 +174,8 @@ class GraphBuilder:
             "dense", "fc", pooled, channels=classes, bits=16, weight_bits=weight_bits,
             bias=bool(self.rng.random() < 0.5),
         )  # fmt: skip
-        graph = Graph(self.name, self.tensors, tuple(self.ops), "input", scores, {})
+        head = Classification()
+        graph = Graph(self.name, self.tensors, tuple(self.ops), "input", (scores,), head)
         check(graph)
         return graph
 

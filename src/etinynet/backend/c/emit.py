@@ -132,6 +132,7 @@ def _kernel_body(graph: Graph, plan: Plan, index: int, values: OpConstants, shif
         kernel="{}, {}".format(*op.window.kernel),
         stride=op.window.stride[1],
         padding=op.window.padding[1],
+        in_wide=int(layout.element_bytes == 2),
         zero_point=source.zero_point,
         weight_bits=8 if op.weight_bits > 4 else 4,
         rows=1 if plan.steps[index].rows <= 1 else "call->rows",

@@ -70,11 +70,11 @@ def _tight(tensor: Tensor, element_bytes: int) -> Layout:
     return Layout("hcw", element_bytes, 1, width, 0, row, _fill(tensor))
 
 
-def wanted_layout(op: Op, tensor: Tensor, tight: bool, gathers: bool = False) -> Layout:
+def wanted_layout(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
     """The layout in which `op` reads its input `tensor`; UnsupportedError where it has too many
-    bits."""
+    bits. `tight` and `gathers` as in schedule.Choice."""
     if op.kind in _WIDE_KINDS:
-        return _tight(tensor, 2) if gathers else _hwc(tensor, 2)
+        return _tight(tensor, 1 if tensor.bits <= 8 else 2) if gathers else _hwc(tensor, 2)
     if tensor.bits > 8:
         raise UnsupportedError(
             f"operator {op.name!r}: {op.kind} reads {tensor.name!r} of {tensor.bits} bits, "

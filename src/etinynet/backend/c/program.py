@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from etinynet.backend.c.layout import Layout, given_layout, wanted_layout
+from etinynet.backend.c.schedule import Choice
 from etinynet.graph.ir import Graph, Op
 from etinynet.graph.ops import COPY
 
@@ -14,12 +15,14 @@ __all__ = ["program_of"]
 
 def _copies(graph: Graph, tight: bool) -> Iterator[tuple[str, list[int]]]:
     """Tensors to be copied, and for each copy the operators that read it."""
+    choice = Choice(tight=tight, rows={})
     for name, tensor in graph.tensors.items():
         given = given_layout(graph, name)
         readers: dict[Layout, list[int]] = {} if given is None else {given: []}
         for index, op in enumerate(graph.ops):
             if op.input == name and op.kind != "add":
-                readers.setdefault(wanted_layout(op, tensor, tight), []).append(index)
+                gathers = choice.gathers(graph, index)
+                readers.setdefault(wanted_layout(op, tensor, tight, gathers), []).append(index)
         for others in list(readers.values())[1:]:
             yield name, others
 

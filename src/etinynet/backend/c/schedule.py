@@ -26,15 +26,18 @@ class Choice:
     barriers: frozenset[int] = frozenset()
     strips: dict[int, int] = field(default_factory=dict)
 
-    def gathers(self, graph: Graph, index: int) -> bool:
-        """Whether operator `index` copies its input rows, which it alone takes as input, before it
-        writes. A shortcut is never copied: where it is the input, that would gain nothing."""
-        op = graph.ops[index]
-        if not self.tight or index not in self.barriers or op.kind != "pointwise":
+    def gathers(self, program: Graph, index: int) -> bool:
+        """Whether call `index` copies its input rows before it writes.
+
+        A pointwise call does so without padded rows where they are lines of 8 bits, or where it
+        alone takes them as input, all at once.
+        """
+        op = program.ops[index]
+        if not self.tight or op.kind != "pointwise" or index in self.strips:
             return False
-        if op.residual == op.input:
-            return False
-        return sum(other.input == op.input for other in graph.ops) == 1
+        if program.tensors[op.input].bits <= 8:
+            return True
+        return index in self.barriers and sum(other.input == op.input for other in program.ops) == 1
 
 
 @dataclass(frozen=True)

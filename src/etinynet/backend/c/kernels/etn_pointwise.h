@@ -5,8 +5,8 @@
  * `constants->weight`: matrix of etn_weights.h, depth in_channels.
  * `scratch`: 4-byte aligned, ETN_POINTWISE_SCRATCH bytes.
  *
- * etn_pointwise_gather brings rows of int16 lines (HCW, width values a channel, no pads) into that
- * form, at `columns`; the rows may then be overwritten.
+ * etn_pointwise_gather brings rows of lines (HCW, width values a channel, no pads), int16 if `wide`,
+ * else int8, into that form, at `columns`; the rows may then be overwritten.
  */
 #ifndef ETN_POINTWISE_H
 #define ETN_POINTWISE_H
@@ -18,14 +18,16 @@
 #define ETN_POINTWISE_SCRATCH(in_channels) (4 * (((in_channels) + 3) / 4 * 4))
 
 ETN_INLINE void etn_pointwise_gather(
-    const int8_t *const rows[], int16_t *columns, int32_t n_rows, int32_t width, int32_t channels)
+    const int8_t *const rows[], int32_t wide, int16_t *columns, int32_t n_rows, int32_t width,
+    int32_t channels)
 {
     for (int32_t row = 0; row < n_rows; row++) {
-        const int16_t *value = (const int16_t *)(const void *)rows[row];
+        const int8_t *value = rows[row];
         for (int32_t c = 0; c < channels; c++) {
             int16_t *to = columns + row * width * channels + c;
             for (int32_t x = 0; x < width; x++) {
-                *to = *value++;
+                *to = (int16_t)etn_load(value, wide);
+                value += wide ? 2 : 1;
                 to += channels;
             }
         }
