@@ -12,6 +12,7 @@ from etinynet.graph.arithmetic import signed_range
 from etinynet.graph.check import check
 from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
 from etinynet.graph.ops import OPS, accumulator_range, output_shape, weight_shape
+from etinynet.graph.precision import MIXED, Precision
 
 __all__ = [
     "ETINYNET_0_75",
@@ -167,15 +168,17 @@ class GraphBuilder:
             weight_bits=weight_bits, residual=second if dense else None,
         )  # fmt: skip
 
-    def finish(self, source: str, classes: int, *, weight_bits: int = 8) -> Graph:
+    def finish(
+        self, source: str, classes: int, *, weight_bits: int = 8, precision: Precision = MIXED
+    ) -> Graph:
         """Global average pooling and the classifier; returns the checked graph."""
         pooled = self.add("global_avg_pool", "pool_all", source, bits=15)
         scores = self.add(
             "dense", "fc", pooled, channels=classes, bits=16, weight_bits=weight_bits,
             bias=bool(self.rng.random() < 0.5),
         )  # fmt: skip
-        head = Classification()
-        graph = Graph(self.name, self.tensors, tuple(self.ops), "input", (scores,), head)
+        ops, head = tuple(self.ops), Classification()
+        graph = Graph(self.name, self.tensors, ops, "input", (scores,), head, precision)
         check(graph)
         return graph
 

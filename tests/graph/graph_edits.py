@@ -10,7 +10,7 @@ import numpy as np
 from etinynet.graph import Graph
 from graph_cases import GraphBuilder
 
-__all__ = ["edit_op", "edit_rule", "edit_tensor", "every_kind"]
+__all__ = ["edit_op", "edit_rule", "edit_tensor", "edit_window", "every_kind"]
 
 
 def every_kind() -> Graph:
@@ -33,6 +33,14 @@ def edit_op(graph: Graph, name: str, /, **changes: Any) -> Graph:
     """`graph` with `changes` in operator `name`."""
     ops = tuple(replace(op, **changes) if op.name == name else op for op in graph.ops)
     return replace(graph, ops=ops)
+
+
+def edit_window(graph: Graph, name: str, /, **changes: Any) -> Graph:
+    """`graph` with `changes` in the window of operator `name`; an integer is meant for all sides."""
+    window = next(op.window for op in graph.ops if op.name == name)
+    sides = {"kernel": 2, "stride": 2, "padding": 4}
+    whole = {k: (v,) * sides[k] if type(v) is int else v for k, v in changes.items()}
+    return edit_op(graph, name, window=replace(window, **whole))
 
 
 def edit_rule(graph: Graph, name: str, /, **changes: Any) -> Graph:

@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 from etinynet.errors import GraphError
 from etinynet.graph import Graph, check, execute_all, graph_from_bytes, graph_to_bytes
 from etinynet.graph.arithmetic import signed_range
-from etinynet.graph.check import accumulator_range
-from etinynet.graph.execute import (
-    add,
-    avg_pool,
-    conv2d,
-    dense,
-    depthwise,
-    global_avg_pool,
-    pointwise,
-)
-from etinynet.graph.ir import Op, Tensor
+from etinynet.graph.ir import Classification, Op, Tensor, Window
+from etinynet.graph.ops import OPS, accumulator_range
+from etinynet.graph.precision import INT8, MIXED
 from graph_cases import random_graph, random_image
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -35,7 +27,10 @@ VALUES: list[Any] = [
     0.5, 1.0, float("nan"), float("inf"), "conv2d", "depthwise", "pointwise", "dense", "max_pool",
     "global_avg_pool", "avg_pool", "add",
     [], (), {}, {1}, b"", [1, 2], (3, 2, 4), (3, 2, 5), (1, 1, 5), (1, 1, 3),
-    (0, 1, 1), (1, 1), ("a", 1, 1), {"x": 1}, {"x": object()}, {"class_names": 3}, object(),
+    (0, 1, 1), (1, 1), ("a", 1, 1), {"x": 1}, {"x": object()}, object(), INT8, MIXED,
+    Classification(), Classification(3), Classification(("a", "b", "c")), ("fc", "pw"), ("fc",),
+    ("pw", "pool"), ("pw",), Window(), Window.square(3, 1, 1), Window((1, 3), (1, 1), (0, 1, 0, 1)),
+    Window((3, 3), (2, 1), (1, 0, 1, 2)), Window(3), Window((3, 3), (1, 1), (1, 1)),
     *NAMES,
 ]  # fmt: skip
 DTYPES = ["int8", "int16", "int32", "int64", "uint8", "float32", ">i4", "object", "bool"]
@@ -100,7 +95,7 @@ def test_one_change_is_refused_or_runs(graph: Graph) -> None:
         assert low <= made[name].min()
         assert made[name].max() <= high
     again = graph_from_bytes(graph_to_bytes(graph), "mutated")
-    np.testing.assert_array_equal(execute_all(again, image)[graph.output], made[graph.output])
+    np.testing.assert_array_equal(execute_all(again, image)[graph.outputs[0]], made[graph.outputs[0]])
 
 
 @settings(max_examples=40, deadline=None)
@@ -110,21 +105,13 @@ def test_random_graphs_are_legal(seed: int) -> None:
     check(graph)
 
 
-ACCUMULATE = {
-    "conv2d": conv2d,
-    "depthwise": depthwise,
-    "pointwise": pointwise,
-    "dense": dense,
-    "avg_pool": avg_pool,
-    "global_avg_pool": global_avg_pool,
-    "add": add,
-}
+REQUANTIZED = [kind for kind, row in OPS.items() if row.requantized]
 
 
 @st.composite
 def bounded_ops(draw: st.DrawFn) -> tuple[Op, Tensor]:
     """An operator whose window covers its whole input, so that extreme inputs reach the bound."""
-    kind = draw(st.sampled_from(list(ACCUMULATE)))
+    kind = draw(st.sampled_from(REQUANTIZED))
     rng = np.random.default_rng(draw(SEEDS))
     windowed = ("conv2d", "depthwise", "avg_pool")
     kernel = draw(st.integers(1, 3)) if kind in windowed else 1
@@ -140,7 +127,7 @@ def bounded_ops(draw: st.DrawFn) -> tuple[Op, Tensor]:
     bias = None
     if weight is not None and draw(st.booleans()):
         bias = rng.integers(-(10**6), 10**6, len(weight)).astype(np.int32)
-    op = Op(kind, "op", "x", "y", kernel=kernel, weight=weight, bias=bias)
+    op = Op(kind, "op", ("x",), "y", Window.square(kernel), weight=weight, bias=bias)
     return op, Tensor("x", (side, side, inside), draw(st.integers(2, 16)), 0, 1.0)
 
 
@@ -157,7 +144,7 @@ def test_accumulator_range_bounds_every_input(case: tuple[Op, Tensor], seed: int
         np.full(source.shape, low),
         np.full(source.shape, high),
     ):
-        total = ACCUMULATE[op.kind](x.astype(np.int64), op, 0)
+        total = OPS[op.kind].accumulate(x.astype(np.int64), op, 0)
         for each in (total, total + bias):
             assert np.all(smallest <= each)
             assert np.all(each <= largest)
@@ -181,7 +168,7 @@ def test_accumulator_range_is_reached(case: tuple[Op, Tensor]) -> None:
             (least, high, low, min(bias, 0)),
         ):
             x = np.where(negative, at_negative, others).astype(np.int64)
-            reached = ACCUMULATE[op.kind](x, op, 0).reshape(-1)[out]
+            reached = OPS[op.kind].accumulate(x, op, 0).reshape(-1)[out]
             assert reached + added == bound
 
 
@@ -190,13 +177,13 @@ def test_every_field_is_mutated() -> None:
     parts = {field.name for kind in (Graph, Tensor, Op) for field in fields(kind)}
     rule = {field.name for field in fields(BASE.ops[0].requantization)}
     assert parts | rule == {
-        "name", "tensors", "ops", "input", "output", "metadata", "shape", "bits", "zero_point",
-        "scale", "kind", "kernel", "stride", "padding", "weight", "weight_bits", "bias",
-        "requantization", "residual", "multiplier", "offset", "shift", "relu",
+        "name", "tensors", "ops", "input", "outputs", "head", "precision", "metadata", "shape",
+        "bits", "zero_point", "scale", "kind", "inputs", "output", "window", "weight",
+        "weight_bits", "bias", "requantization", "multiplier", "offset", "shift", "relu",
         "residual_multiplier",
     }  # fmt: skip
 
 
 def test_every_kind_is_in_the_base() -> None:
     kinds = {op.kind for op in BASE.ops}
-    assert kinds == {*ACCUMULATE, "max_pool"}
+    assert kinds == set(OPS)

@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
-from etinynet.graph import Graph, Op, execute, execute_all
+from etinynet.graph import Graph, Op, Precision, execute, execute_all
 from graph_cases import GraphBuilder, at_shift, inverted_graph, random_graph, random_image
 
+#: What the executor means does not depend on what backends read.
+WIDE = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
 Values = dict[tuple[int, int, int], int]
 
 
 def window(op: Op, row: int, column: int) -> Iterator[tuple[int, int, int, int]]:
     """(input row, input column, kernel row, kernel column) of one output position."""
-    for i, j in product(range(op.kernel), repeat=2):
-        yield row * op.stride - op.padding + i, column * op.stride - op.padding + j, i, j
+    (height, width), (down, right), (top, left, *_) = (
+        *(op.window.kernel, op.window.stride, op.window.padding),
+    )
+    for i, j in product(range(height), range(width)):
+        yield row * down - top + i, column * right - left + j, i, j
 
 
 def accumulator(op: Op, x: Values, channels: int, pad: int, at: tuple[int, int, int]) -> int:
@@ -97,7 +102,7 @@ def compare(graph: Graph, image: NDArray[np.int8]) -> None:
         assert {at: int(v) for at, v in np.ndenumerate(got[op.output])} == values[op.output]
     scores = execute(graph, image)
     assert scores.dtype == np.int16
-    np.testing.assert_array_equal(scores, got[graph.output].reshape(-1))
+    np.testing.assert_array_equal(scores, got[graph.outputs[0]].reshape(-1))
 
 
 @st.composite
@@ -136,7 +141,7 @@ def small_graphs(draw: st.DrawFn, kind: str) -> tuple[Graph, NDArray[np.int8]]:
     if draw(st.booleans()):
         last = builder.ops[-1]
         builder.ops[-1] = at_shift(last, -draw(st.integers(1, 4))) if last.requantization else last
-    graph = builder.finish(source, 3, weight_bits=options["weight_bits"])
+    graph = builder.finish(source, 3, weight_bits=options["weight_bits"], precision=WIDE)
     return graph, random_image(rng, graph)
 
 

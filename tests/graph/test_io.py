@@ -77,8 +77,8 @@ def test_what_the_file_holds() -> None:
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")).encode()
     ops = {entry["name"]: entry for entry in json.loads(text)["ops"]}
     assert ops["pool"] == {
-        "kind": "max_pool", "name": "pool", "input": "stem", "output": "pool",
-        "kernel": 2, "stride": 2,
+        "kind": "max_pool", "name": "pool", "inputs": ["stem"], "output": "pool",
+        "window": {"kernel": [2, 2], "stride": [2, 2]},
     }  # fmt: skip
     assert ops["fc"]["weight"] == [3, 5]
     assert ops["dw"]["requantization"]["multiplier"] == ["short", 4, 5]

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from etinynet.errors import ArtefactError, GraphError
-from etinynet.graph import graph_from_bytes, graph_to_bytes
+from etinynet.graph import MIXED, graph_from_bytes, graph_to_bytes
 from etinynet.graph.io import FORMAT, MOST_TEXT, VERSION
 
 
@@ -123,25 +124,39 @@ def lost(*keys: Any) -> Callable[[dict[str, Any], Arrays], None]:
     return edit
 
 
+CLASSES = {"kind": "classification", "class_names": None}
 ILLEGAL = {
     "shape negative": (tensor(0, shape=[12, -10, 3]), GraphError, "'input': shape is"),
     "shape huge": (tensor(0, shape=[10**30, 1, 1]), GraphError, "'input': shape is"),
-    "shape of words": (tensor(0, shape="abc"), GraphError, "'input': shape is"),
+    "shape of words": (tensor(0, shape="abc"), ArtefactError, "shape is 'abc', no list"),
     "scale infinite": (tensor(0, scale=float("inf")), GraphError, "scale is inf"),
     "scale an integer": (tensor(0, scale=1), GraphError, "scale is 1,"),
     "bits null": (tensor(0, bits=None), GraphError, "bits is None"),
-    "kernel of words": (op(0, kernel="3"), GraphError, "kernel is '3'"),
-    "kernel a list": (op(0, kernel=[3]), GraphError, r"kernel is \[3\]"),
+    "kernel of words": (op(0, window={"kernel": "33"}), ArtefactError, "kernel is '33', no list"),
+    "kernel of one side": (op(0, window={"kernel": [3]}), GraphError, r"kernel is \(3,\)"),
+    "window a list": (op(0, window=[3]), ArtefactError, "not an intact"),
+    "window with more": (op(0, window={"colour": [3, 3]}), ArtefactError, "colour"),
     "shift huge": (rule(0, shift=10**40), GraphError, "shift is 1000"),
     "relu null": (rule(0, relu=None), GraphError, "relu is None"),
-    "input a list": (op(0, input=["x"]), GraphError, "name or reference is"),
-    "a loop": (op(0, input="fc"), GraphError, "made by an earlier operator"),
+    "input a list": (op(0, inputs=[["x"]]), GraphError, "name or reference is"),
+    "inputs a word": (op(0, inputs="x"), ArtefactError, "inputs is 'x', no list"),
+    "a loop": (op(0, inputs=["fc"]), GraphError, "made by an earlier operator"),
     "weight_bits 9": (op(0, weight_bits=9), GraphError, "weight_bits is 9"),
-    "pool with bits": (op(1, weight_bits=4), GraphError, "8 for a pool"),
+    "pool with bits": (op(1, weight_bits=4), GraphError, "8 for max_pool"),
     "name null": (top(name=None), GraphError, "name is None"),
     "metadata a list": (top(metadata=[]), GraphError, "metadata is 'list'"),
     "metadata infinite": (top(metadata={"x": float("inf")}), GraphError, "metadata is"),
-    "class names": (top(metadata={"class_names": ["a"]}), GraphError, "class_names is 1"),
+    "outputs a word": (top(outputs="fc"), ArtefactError, "outputs is 'fc', no list"),
+    "class names": (top(head=CLASSES | {"class_names": ["a"]}), GraphError, "class_names is 1"),
+    "class names a word": (top(head=CLASSES | {"class_names": "abc"}), ArtefactError, "no list"),
+    "head unknown": (top(head={"kind": "x"}), ArtefactError, "head is 'x', .* 'classification'"),
+    "head a word": (top(head="x"), ArtefactError, "not an intact"),
+    "head with more": (top(head=CLASSES | {"colour": 1}), ArtefactError, "colour"),
+    "precision a word": (top(precision="mixed"), ArtefactError, "not an intact"),
+    "precision of 1 bit": (
+        top(precision=asdict(MIXED) | {"sum_bits": 1}), ArtefactError, "sum_bits is 1, .* 2 to 16"
+    ),
+    "precision unnamed": (top(precision=asdict(MIXED) | {"name": 3}), ArtefactError, "name is 3"),
     "weight of another shape": (
         op(0, weight=[4, 3, 9, 1]), GraphError, r"weight is 'int8 \(4, 3, 9, 1\)"
     ),
@@ -226,7 +241,10 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(
-        ["name", "tensors", "ops", "input", "output", "metadata", "op", "tensor", "rule"]
+        [
+            *("name", "tensors", "ops", "input", "outputs", "head", "precision", "metadata"),
+            *("op", "tensor", "rule", "window"),
+        ]
     ),
     st.data(),
     JSON,
@@ -236,6 +254,10 @@ def test_any_json_in_any_field(field: str, data: st.DataObject, value: object) -
         place = description
         if field in ("op", "tensor"):
             place = data.draw(st.sampled_from(description[f"{field}s"]))
+        if field in ("head", "precision") and data.draw(st.booleans()):
+            place = description[field]
+        if field == "window":
+            place = description["ops"][0]["window"]
         if field == "rule":
             place = data.draw(st.sampled_from(description["ops"][2:]))["requantization"]
         key = data.draw(st.sampled_from(sorted(place))) if place is not description else field

@@ -116,7 +116,6 @@ def _check_ends(graph: Graph) -> None:
     where = f"tensor {source.name!r}"
     _require(source.bits == 8, where, "bits of the graph's input", source.bits, "8")
     count = len(graph.outputs)
-    _require(count > 0, "graph", "number of outputs", count, "at least one")
     different = len(set(graph.outputs)) == count and graph.input not in graph.outputs
     _require(different, "graph", "outputs", graph.outputs, "different tensors, not the input")
     if graph.head is not None:

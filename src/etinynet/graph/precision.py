@@ -26,11 +26,13 @@ class Precision:
     window_bits: int = 8
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(f"precision: name is {self.name!r:.50}, allowed is a string")
         for field in ("matrix_bits", "sum_bits", "window_bits"):
             bits = getattr(self, field)
             if type(bits) is not int or not 2 <= bits <= 16:
                 raise ConfigError(
-                    f"precision {self.name!r}: {field} is {bits!r}, allowed are 2 to 16"
+                    f"precision {self.name!r:.50}: {field} is {bits!r:.50}, allowed are 2 to 16"
                 )
 
     def bits(self, kind: str) -> int:
