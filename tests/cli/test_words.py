@@ -88,7 +88,7 @@ def test_any_name_on_any_terminal(tmp_path: Path, encoding: str) -> None:
         ("predict", GRAPH, LONG),
         ("predict", f"{LONG}.etn", PICTURE),
         ("predict", f"{LONG}.safetensors", PICTURE),
-        ("import", f"{LONG}.params", "-o", "out"),
+        ("import", f"{LONG}.params", "-o", "out.safetensors"),
         ("compile", GRAPH, "--target", "host", "-o", LONG),
         ("verify", GRAPH, "--on", "reference", "--data", LONG),
         ("evaluate", GRAPH, LONG),

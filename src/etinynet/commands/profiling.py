@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from etinynet.artefact import write_file
+from etinynet.artefact import check_file, write_file
 from etinynet.commands.building import memory_json
 from etinynet.commands.profile_page import profile_page
 from etinynet.errors import UnsupportedError
@@ -36,6 +36,8 @@ def profile_model(model: str, on: str, plan: str | None, html: Path | None) -> d
     get_target(on, mode=plan)  # refuses an unknown name before anything is read
     if on in ("reference", "host"):
         raise UnsupportedError(f"target {on!r} counts no instructions; allowed are the parts")
+    if html is not None:
+        check_file("--html", html, ".html", ".htm")
     graph = graph_of(open_graph(model))
     target = McuTarget(get_part(on), mode=plan, command=f"profile {Path(model).name} --on {on}")
     with target.load(graph) as program:
