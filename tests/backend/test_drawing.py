@@ -45,8 +45,8 @@ def renamed(graph: Graph, name: str, pattern: str) -> Graph:
 
 
 def many() -> Graph:
-    """203 tensors with names of 40 letters."""
-    blocks = ((16, 16, 16, 1, True),) * 66
+    """77 tensors with names of 40 letters."""
+    blocks = ((16, 16, 16, 1, True),) * 24
     graph = etinynet_graph(np.random.default_rng(0), blocks, side=32, classes=10)
     return renamed(graph, "n" * 200, "backbone.stage_four.inverted_residual.{}")
 
