@@ -49,7 +49,8 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(_printable(name), justify="right" if numeric else "left", no_wrap=True)
     for row in cells:
         table.add_row(*row)
-    Console(width=160, soft_wrap=True, markup=False, emoji=False, highlight=False).print(table)
+    # wide enough for every cell whole: a number that is cut is another number
+    Console(width=10_000, soft_wrap=True, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _cell(value: object) -> str:

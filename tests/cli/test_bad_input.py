@@ -124,29 +124,6 @@ def test_weight_bits(run: Run, weights: Path, photos: Path, tmp_path: Path, bits
     assert not output.exists()
 
 
-def test_outputs_that_cannot_be_written(
-    run: Run, weights: Path, photos: Path, tmp_path: Path
-) -> None:
-    taken = tmp_path / "taken"
-    taken.write_text("mine")
-    absent = tmp_path / "absent" / "made.etn"
-    quantize = ("quantize", weights, "--calibration", photos, "--pictures", 2, "-o")
-    assert f"{absent}: cannot write" in run(*quantize, absent).refused()
-    assert "cannot write" in run(*quantize, taken / "made.etn").refused()
-    assert (
-        "a file of that name exists"
-        in run("compile", GRAPH, "--target", "host", "-o", taken).refused()
-    )
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "thesis.txt").write_text("mine")
-    words = run("compile", GRAPH, "--target", "host", "-o", folder).refused()
-    assert "folder holds 'thesis.txt', which this command does not write" in words
-    assert "taken" in run("train", photos, "-o", taken, "--size", 32).refused()
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["mine", "taken", "thesis.txt"]
-    assert taken.read_text() == "mine"
-
-
 def test_a_model_that_does_not_fit(run: Run, tmp_path: Path) -> None:
     """Wider than EtinyNet-1.0 by half: more weights than 1 MiB."""
     blocks = tuple((a * 3 // 2, b * 3 // 2, c * 3 // 2, s, d) for a, b, c, s, d in ETINYNET_1_0)

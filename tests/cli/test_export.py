@@ -39,7 +39,7 @@ def test_refusals(run: Run, tmp_path: Path, weights: Path) -> None:
         (GRAPH, "tflite", path, "--to is 'tflite', allowed: onnx"),
         (weights, "onnx", path, "float weights; make a graph of them: etinynet quantize"),
         ("nothing.etn", "onnx", path, "cannot read this graph file: No such file"),
-        (GRAPH, "onnx", tmp_path / "no" / "a.onnx", "a.onnx: cannot write: No such file"),
+        (GRAPH, "onnx", tmp_path / "a.etn", "a.etn'; allowed is a name that ends in .onnx"),
     ):
         assert words in run("export", model, "--to", to, "-o", output).refused()
     assert "Missing option '--to'" in run("export", GRAPH, "-o", path).refused()

@@ -130,13 +130,13 @@ def test_bad_training(quantize: Run, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "made.etn.training"
     train = ("--pictures", 2, "--data", photos, "--data-pictures", 12, "--epochs", 1)
     absent = quantize(*train, "--method", "lsq", "--resume").refused()
-    assert "last.safetensors: cannot read this training state" in absent
+    assert "holds no run to resume, there is no last.safetensors; leave out --resume" in absent
     assert (
         "epochs is 1; 2 and more are allowed" in quantize(*train, "--method", "asq-paper").refused()
     )
     folder.write_text("mine")
     words = quantize(*train, "--method", "lsq").refused()
-    assert f"{folder / 'quantized'}: cannot make this folder" in words
+    assert f"-o is '{folder}', a file of that name exists" in words
     assert made(tmp_path) == ["made.etn.training"]
     folder.unlink()
     (folder / "quantized").mkdir(parents=True)
@@ -161,5 +161,5 @@ def test_an_output_without_a_name(
     words = run(
         "quantize", weights, "--calibration", photos, *QUICK, *training, "-o", "."
     ).refused()
-    assert "..training/quantized/last.safetensors: cannot read" in words
+    assert "-o is '.'; allowed is a name that ends in .etn" in words
     assert made(tmp_path) == []

@@ -108,9 +108,15 @@ def test_profile_tells_measured_and_modelled_apart(run: Run, tmp_path: Path) -> 
     assert sum(instructions) == found["instructions"]
     assert f"{found['instructions']:,}" in shown.out
     for entry in (found, *found["layers"], found["outside"]):
-        assert not any("cycles" in key for key in entry)
+        assert not any("cycles" in key or "milliseconds" in key for key in entry)
         assert entry["modelled"]["cycles"] > 0
+        milliseconds = entry["modelled"]["cycles"] / 216_000
+        assert entry["modelled"]["milliseconds"] == pytest.approx(milliseconds, abs=6e-4)
     text = page.read_text()
+    milliseconds = f"{found['modelled']['milliseconds']:.3f}"
+    assert f"modelled, not measured: {milliseconds} ms a picture at the part's highest" in shown.out
+    assert "216 MHz (voltage scale 1, over-drive on)" in shown.out
+    assert f"<b>{milliseconds} ms</b><span>a picture, modelled at 216 MHz" in text
     assert all(f">{layer['name']}<" in text for layer in found["layers"])
     assert found["modelled"]["validation"] in text
     assert not re.search(r"<script|<link|@import|url\(|src=|https?:", text)

@@ -20,6 +20,7 @@ from etinynet.errors import FitError
 from etinynet.model.config import etinynet as config_of
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.weights import save_weights
+from etinynet.show import print_table
 
 CODE = "from etinynet.cli import main; main()"
 LONG = 300 * "a"
@@ -88,7 +89,7 @@ def test_any_name_on_any_terminal(tmp_path: Path, encoding: str) -> None:
         ("predict", GRAPH, LONG),
         ("predict", f"{LONG}.etn", PICTURE),
         ("predict", f"{LONG}.safetensors", PICTURE),
-        ("import", f"{LONG}.params", "-o", "out"),
+        ("import", f"{LONG}.params", "-o", "out.safetensors"),
         ("compile", GRAPH, "--target", "host", "-o", LONG),
         ("verify", GRAPH, "--on", "reference", "--data", LONG),
         ("evaluate", GRAPH, LONG),
@@ -199,3 +200,12 @@ def test_a_reader_that_stops_reading(options: tuple[str, ...]) -> None:
     )
     os.close(writing)
     assert (found.returncode, found.stderr) == (1, b"")
+
+
+def test_no_number_of_a_table_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    row = [f"column {number}" for number in range(14)]
+    print_table(row, [[10**12 + number for number in range(14)], [60 * "n", *13 * [1]]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].split() == [f"{10**12 + number:,}" for number in range(14)]
+    assert "…" not in "".join(lines)

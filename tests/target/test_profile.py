@@ -8,7 +8,7 @@ import pytest
 from etinynet.backend.c import macs
 from etinynet.opened import graph_of, open_graph
 from etinynet.target.mcu import McuTarget
-from etinynet.target.parts import get_part
+from etinynet.target.parts import CLOCKS, PARTS, get_part
 from etinynet.target.profile import Profile, profile
 
 
@@ -25,6 +25,17 @@ def found(request: pytest.FixtureRequest) -> Profile:
     assert {"": made.outside.instructions, **per_op} == result.instructions_per_op
     assert [layer.macs for layer in made.layers] == [macs(graph, op) for op in graph.ops]
     return made
+
+
+def test_clocks_are_those_of_the_data_sheets(found: Profile) -> None:
+    assert {name: clock.hz // 1_000_000 for name, clock in CLOCKS.items()} == {
+        "stm32f412": 100,
+        "stm32f746": 216,
+        "stm32h743": 480,
+    }
+    assert CLOCKS.keys() == PARTS.keys()
+    assert found.clock == CLOCKS[found.part]
+    assert found.clock.milliseconds(found.clock.hz) == 1000
 
 
 def test_layers_add_up(found: Profile) -> None:

@@ -55,17 +55,6 @@ def test_tool_that_says_nothing(tmp_path: Path) -> None:
         run_tool(["false"], tmp_path)
 
 
-def test_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocker / "cache"))
-    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "a.c").write_text("int a(int x); int a(int x) { return x + 1; }\n")
-    assert compile_sources(device_compiler("cortex_m4"), ["a.c"], tmp_path) == ["a.o"]
-    assert len(list(tmp_path.glob("etinynet-zig-*"))) == 1
-
-
 def test_optimization_that_zig_would_take_for_another() -> None:
     with pytest.raises(ConfigError, match=r"optimization: '-O3', allowed are -O2 and -Os"):
         device_compiler("cortex_m4", "-O3")

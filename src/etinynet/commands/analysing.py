@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.artefact import write_directory
+from etinynet.artefact import Record, check_replaceable, write_directory
 from etinynet.commands.using import labelled
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import Preprocess
@@ -32,6 +32,7 @@ __all__ = ["analyse_file", "print_analysis"]
 
 _BATCH = 16
 _NOISE = "snr_db"
+_RECORD = Record("analysis.json", "quantize --analyse")
 
 
 def analyse_file(
@@ -58,6 +59,7 @@ def analyse_file(
     Quantization(bits, pictures=pictures)
     if labels is not None and data is None:
         raise ConfigError(f"--labels is {str(labels)!r}; it needs --data, the folder of its paths")
+    check_replaceable("-o", output, _RECORD)
     require_matplotlib()
     opened = open_float(weights)
     model = loaded_of(opened).model
@@ -81,7 +83,7 @@ def analyse_file(
     files, result["figures"] = _figures(drawn, bits)
     files["layers.csv"] = _csv(result["layers"])
     files["analysis.json"] = (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()
-    write_directory(output, files)
+    write_directory(output, files, _RECORD)
     return {**result, "folder": str(output)}
 
 

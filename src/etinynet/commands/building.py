@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.artefact import write_directory
+from etinynet.artefact import Record, check_replaceable, write_directory
 from etinynet.backend.c import MODES, compile_graph, package_files, plan_mode
 from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.graph import Graph, execute
@@ -21,6 +21,8 @@ from etinynet.target.mcu import McuProgram, McuTarget
 from etinynet.target.parts import get_part
 
 __all__ = ["compile_to", "demo_picture", "expected_line", "memory_json"]
+
+_RECORD = Record("report.json", "compile")
 
 
 def memory_json(use: MemoryUse | None) -> dict[str, int]:
@@ -50,12 +52,13 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
     get_target(target)  # refuses an unknown name before anything is read
     if target == "reference":
         raise UnsupportedError("target 'reference' is not compiled; allowed: host and the parts")
+    check_replaceable("-o", output, _RECORD)
     graph = graph_of(open_graph(model))
     command = f"compile {Path(model).name} --target {target}"
     command += "" if plan is None else f" --plan {plan}"
     if target == "host":
         files = compile_graph(graph, mode=plan, command=command) | package_files(graph)
-        write_directory(output, files)
+        write_directory(output, files, _RECORD)
         return {
             "target": target,
             "folder": str(output),
@@ -66,7 +69,7 @@ def compile_to(model: str, target: str, output: Path, plan: str | None) -> dict[
         result = program.run(demo_picture(graph))
         line = expected_line(graph, target)
         files = _with_firmware(graph, program, result, line) | package_files(graph)
-    write_directory(output, files)
+    write_directory(output, files, _RECORD)
     return {
         "target": target,
         "folder": str(output),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from etinynet.artefact import write_file
+from etinynet.artefact import check_file, write_file
 from etinynet.errors import ConfigError
 from etinynet.opened import graph_of, open_graph
 
@@ -21,6 +21,7 @@ def export_file(model: str, to: str, output: Path) -> dict[str, Any]:
     """
     if to not in _FORMATS:
         raise ConfigError(f"--to is {to!r}, allowed: {', '.join(_FORMATS)}")
+    check_file("-o", output, ".onnx")
     from etinynet.backend.onnx import OPSET, export_onnx
 
     graph = graph_of(open_graph(model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etinynet.artefact import read_file, sha256
+from etinynet.artefact import check_file, read_file, sha256
 from etinynet.data.labels import read_class_names
 from etinynet.model.registry import ENTRIES
 from etinynet.opened import load_params
@@ -52,6 +52,7 @@ def import_file(params: Path, output: Path, classes: Path | None) -> dict[str, A
     """
     from etinynet.model.weights import save_weights
 
+    check_file("-o", output, ".safetensors")
     data = read_file(params, "weights")
     loaded, ignored = load_params(data, str(params))
     names = None if classes is None else read_class_names(classes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from etinynet.artefact import write_file
+from etinynet.artefact import check_file, write_file
 from etinynet.commands.building import memory_json
 from etinynet.commands.profile_page import profile_page
 from etinynet.errors import UnsupportedError
@@ -17,14 +17,14 @@ from etinynet.show import print_lines, print_table
 from etinynet.target.base import get_target
 from etinynet.target.cycles import VALIDATION
 from etinynet.target.mcu import McuTarget
-from etinynet.target.parts import get_part
+from etinynet.target.parts import Clock, get_part
 from etinynet.target.profile import OUTSIDE, Cost, Layer, Profile, profile
 
 __all__ = ["print_profile", "profile_model"]
 
 _HEADING = (
     *("layer", "kind", "output", "MACs", "flash", "read", "written"),
-    *("instructions", "per MAC", "modelled cycles", "limit MACs", "limit bytes"),
+    *("instructions", "per MAC", "modelled cycles", "modelled ms", "limit MACs", "limit bytes"),
 )
 
 
@@ -36,6 +36,8 @@ def profile_model(model: str, on: str, plan: str | None, html: Path | None) -> d
     get_target(on, mode=plan)  # refuses an unknown name before anything is read
     if on in ("reference", "host"):
         raise UnsupportedError(f"target {on!r} counts no instructions; allowed are the parts")
+    if html is not None:
+        check_file("--html", html, ".html", ".htm")
     graph = graph_of(open_graph(model))
     target = McuTarget(get_part(on), mode=plan, command=f"profile {Path(model).name} --on {on}")
     with target.load(graph) as program:
@@ -62,10 +64,13 @@ def _to_json(model: str, found: Profile) -> dict[str, Any]:
             "cpu": found.cpu,
             "validation": VALIDATION[found.cpu],
             "cycles": found.cycles,
+            "milliseconds": found.clock.milliseconds(found.cycles),
+            "clock_hz": found.clock.hz,
+            "clock_condition": found.clock.condition,
             "cycles_per_mac": _per_mac(found.cycles, found.macs),
         },
-        "layers": [_layer(layer) for layer in found.layers],
-        "outside": {"name": OUTSIDE, **_cost(found.outside, 0)},
+        "layers": [_layer(layer, found.clock) for layer in found.layers],
+        "outside": {"name": OUTSIDE, **_cost(found.outside, 0, found.clock)},
     }
 
 
@@ -73,16 +78,19 @@ def _per_mac(count: int, macs: int) -> float | None:
     return round(count / macs, 4) if macs else None
 
 
-def _cost(cost: Cost, macs: int) -> dict[str, Any]:
+def _cost(cost: Cost, macs: int, clock: Clock) -> dict[str, Any]:
     return {
         "instructions": cost.instructions,
         "instructions_per_mac": _per_mac(cost.instructions, macs),
         "instruction_kinds": dict(sorted(cost.kinds.items())),
-        "modelled": {"cycles": cost.cycles},
+        "modelled": {
+            "cycles": cost.cycles,
+            "milliseconds": clock.milliseconds(cost.cycles),
+        },
     }
 
 
-def _layer(layer: Layer) -> dict[str, Any]:
+def _layer(layer: Layer, clock: Clock) -> dict[str, Any]:
     return {
         "name": layer.name,
         "kind": layer.kind,
@@ -92,7 +100,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "constant_bytes": layer.constant_bytes,
         "read_bytes": layer.read_bytes,
         "written_bytes": layer.written_bytes,
-        **_cost(layer.cost, layer.macs),
+        **_cost(layer.cost, layer.macs, clock),
         "limits": {"arithmetic_cycles": layer.arithmetic_limit, "bytes_cycles": layer.bytes_limit},
     }
 
@@ -111,23 +119,33 @@ def print_profile(found: Mapping[str, Any]) -> None:
             layer["instructions"],
             _ratio(layer["instructions_per_mac"]),
             layer["modelled"]["cycles"],
+            _milliseconds(layer["modelled"]),
             layer["limits"]["arithmetic_cycles"],
             layer["limits"]["bytes_cycles"],
         )
         for layer in found["layers"]
     ]
     outside, modelled, memory = found["outside"], found["modelled"], found["memory"]
-    costs = outside["instructions"], "", outside["modelled"]["cycles"]
+    own = outside["modelled"]
+    costs = outside["instructions"], "", own["cycles"], _milliseconds(own)
     rows.append((outside["name"], *("",) * 6, *costs, "", ""))
-    costs = found["instructions"], _ratio(found["instructions_per_mac"]), modelled["cycles"]
+    ratio = _ratio(found["instructions_per_mac"])
+    costs = found["instructions"], ratio, modelled["cycles"], _milliseconds(modelled)
     rows.append(("in all", "", "", found["macs"], "", "", "", *costs, "", ""))
     print_table(_HEADING, rows)
     print_lines(
         f"{found['target']}, memory plan {found['plan']}: flash {memory['flash total']:,} bytes, "
         f"RAM {memory['RAM total']:,} bytes",
+        f"modelled, not measured: {_milliseconds(modelled)} ms a picture at the part's highest "
+        f"clock, {modelled['clock_hz'] // 1_000_000} MHz ({modelled['clock_condition']}), memory "
+        "without wait states",
         f"cycles and limits are modelled for {modelled['cpu']}, not measured: the model is "
         f"{modelled['validation']}; see docs/cycle-model.md",
     )
+
+
+def _milliseconds(modelled: Mapping[str, Any]) -> str:
+    return f"{modelled['milliseconds']:.3f}"
 
 
 def _ratio(value: float | None) -> str:

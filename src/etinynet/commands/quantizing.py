@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etinynet.artefact import provenance, read_file, sha256, write_file
+from etinynet.artefact import (
+    check_file,
+    check_run_folder,
+    provenance,
+    read_file,
+    sha256,
+    write_file,
+)
 from etinynet.commands.training import shown_training
 from etinynet.data.collect import find_pictures, prepared, training_pictures
 from etinynet.data.images import Preprocess
@@ -87,8 +94,12 @@ def quantize_file(
     writes no graph.
     """
     from etinynet.quantize.pipeline import quantize_model
+    from etinynet.train.loop import STATE
 
     config = request.checked()
+    check_file("-o", output, ".etn")
+    if teaching is not None:
+        check_run_folder("-o", _training(output), f"*/{STATE}", teaching.resume)
     opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     paths = find_pictures(calibration, config.pictures)
@@ -185,5 +196,9 @@ def _finetuning(
         "quantization": json.loads(json.dumps(dataclasses.asdict(config))),
         "calibration": sha256(hashes),
     }
-    folder = Path(f"{output}.training")
-    return Finetuning(data, labelled, recipe, folder, identity, teaching.resume)
+    return Finetuning(data, labelled, recipe, _training(output), identity, teaching.resume)
+
+
+def _training(output: Path) -> Path:
+    """The folder of the training whose graph is `output`."""
+    return Path(f"{output}.training")

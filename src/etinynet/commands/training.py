@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etinynet.artefact import check_run_folder
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
@@ -63,8 +64,10 @@ def train_folder(
     import torch
 
     from etinynet.train.classify import train_classifier
+    from etinynet.train.loop import STATE
     from etinynet.train.recipe import Recipe
 
+    check_run_folder("-o", output, STATE, resume)
     count = _epochs(epochs, Recipe.epochs)
     recipe = Recipe(epochs=count, warmup_epochs=min(Recipe.warmup_epochs, count - 1), seed=seed)
     dataset = list_folder(data)
@@ -109,8 +112,10 @@ def teach(
     """
     from etinynet.train.classify import WEIGHTS
     from etinynet.train.distil import student_recipe, train_student
+    from etinynet.train.loop import STATE
     from etinynet.train.pictures import load_unlabelled
 
+    check_run_folder("-o", output, STATE, resume)
     opened = open_float(teacher)
     loaded = loaded_of(opened)
     wide = loaded.config

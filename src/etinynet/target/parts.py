@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from etinynet.errors import ConfigError
 
-__all__ = ["PARTS", "Part", "Region", "get_part"]
+__all__ = ["CLOCKS", "PARTS", "Clock", "Part", "Region", "get_part"]
 
 _CPUS = ("cortex_m4", "cortex_m7")
 
@@ -99,6 +99,27 @@ PARTS = {
             ),
         ),
     )
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The highest frequency of a core in Hz, and the `condition` under which its data sheet gives
+    it."""
+
+    hz: int
+    condition: str
+
+    def milliseconds(self, cycles: int) -> float:
+        """How long `cycles` take, to the microsecond."""
+        return round(1000 * cycles / self.hz, 3)
+
+
+#: Of each of PARTS. After reset they all run slower, by an oscillator of their own (BOARD_HZ).
+CLOCKS = {
+    "stm32f412": Clock(100_000_000, "voltage scale 1"),  # DS11139
+    "stm32f746": Clock(216_000_000, "voltage scale 1, over-drive on"),  # DS10916
+    "stm32h743": Clock(480_000_000, "revision V, voltage scale 0"),  # DS12110; 400 MHz before V
 }
 
 

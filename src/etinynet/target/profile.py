@@ -21,6 +21,7 @@ from etinynet.target.cycles import JUMP, MODELS
 from etinynet.target.decode import Decoder
 from etinynet.target.emulator import Machine
 from etinynet.target.mcu import McuProgram, memory_use
+from etinynet.target.parts import CLOCKS, Clock
 
 __all__ = ["OUTSIDE", "Cost", "Layer", "Profile", "model_blocks", "profile"]
 
@@ -88,6 +89,11 @@ class Profile:
     def macs(self) -> int:
         """Multiply-accumulates of all layers."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def clock(self) -> Clock:
+        """The part's highest clock, at which cycles become milliseconds."""
+        return CLOCKS[self.part]
 
     @property
     def cycles(self) -> int:

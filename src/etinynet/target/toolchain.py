@@ -8,13 +8,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from etinynet.errors import ConfigError, ToolError
+from etinynet.target.compiler_cache import compiler_cache
 
 __all__ = [
     "Compiler",
@@ -178,19 +178,8 @@ def _output(command: tuple[str, ...]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment; where the home folder is read-only, zig's cache goes to a temporary one."""
+    """Our environment, in which zig keeps its cache where nobody else can write."""
     environment = dict(os.environ)
     if "ZIG_GLOBAL_CACHE_DIR" not in environment:
-        default = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        if not _is_writable(Path(default) / "zig"):
-            user = os.getuid() if hasattr(os, "getuid") else "user"
-            environment["ZIG_GLOBAL_CACHE_DIR"] = str(
-                Path(tempfile.gettempdir()) / f"etinynet-zig-{user}"
-            )
+        environment["ZIG_GLOBAL_CACHE_DIR"] = str(compiler_cache())
     return environment
-
-
-def _is_writable(folder: Path) -> bool:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)

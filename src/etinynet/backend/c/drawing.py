@@ -9,13 +9,21 @@ from etinynet.graph.ir import Graph
 
 __all__ = ["memory_svg"]
 
-_WIDTH, _HEIGHT = 1600, 900
-_LEFT, _TOP, _RIGHT, _BOTTOM = 90, 70, 130, 60
+#: The plot, and what lies left of, above and below it; the legend at the right takes what it needs.
+_PLOT_WIDTH, _PLOT_HEIGHT = 1380, 770
+_LEFT, _TOP, _BOTTOM = 90, 70, 60
 _TICKS = 8
+#: A line of the legend, and its mark; more lines than fit the height go into another column.
+_LINE, _MARK = 16, 15
+#: Letters of a name in the legend and in the heading; longer ones are shortened.
+_LONGEST_NAME, _LONGEST_TITLE = 28, 60
 _SMALL = "#9a9a9a"
 #: Least pixels of a box that carries its name, and pixels of a letter.
 _NAMED = (26, 9)
-_LETTER = 6
+_LETTER = 6.5
+#: Narrower boxes would disappear behind their own border.
+_BORDERED = 3
+_THINNEST = 0.5
 
 
 def _colour(index: int) -> str:
@@ -34,16 +42,18 @@ class _Scale:
         self.times, self.bytes = 2 * len(plan.events), max(plan.arena_bytes, 1)
 
     def x(self, time: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * time / self.times
+        return _LEFT + _PLOT_WIDTH * time / self.times
 
     def y(self, offset: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * offset / self.bytes
+        return _TOP + _PLOT_HEIGHT - _PLOT_HEIGHT * offset / self.bytes
 
     def box(self, first: int, last: int, offset: int, size: int, colour: str) -> str:
         left, top = self.x(first), self.y(offset + size)
-        width, height = self.x(last + 1) - left, self.y(offset) - top
+        width = max(self.x(last + 1) - left, _THINNEST)
+        height = max(self.y(offset) - top, _THINNEST)
         where = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        return f'<rect {where} fill="{colour}"/>'
+        border = "" if min(width, height) < _BORDERED else ' class="box"'
+        return f'<rect {where} fill="{colour}"{border}/>'
 
 
 def _runs(plan: Plan, name: str) -> Iterator[tuple[int, int, int, int]]:
@@ -95,14 +105,33 @@ def _small(plan: Plan, scale: _Scale) -> str:
     return f"<g><title>scratch and pad rows</title>{boxes}</g>"
 
 
+def _shortened(name: str, most: int) -> str:
+    """`name` in at most `most` letters, its middle left out."""
+    if len(name) <= most:
+        return name
+    half = (most - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+def _column_width(used: list[str]) -> float:
+    longest = max((len(_shortened(name, _LONGEST_NAME)) for name in used), default=0)
+    return 2 * _MARK + _LETTER * longest
+
+
+def _width(used: list[str]) -> int:
+    """Pixels of the whole picture: its legend has as many columns as it needs."""
+    columns = -(-len(used) // (_PLOT_HEIGHT // _LINE))
+    return _LEFT + _PLOT_WIDTH + _MARK + round(columns * _column_width(used))
+
+
 def _legend(used: list[str]) -> Iterator[str]:
     """Every tensor's colour and name, in order of the graph."""
-    step = min(16.0, (_HEIGHT - _TOP - _BOTTOM) / len(used))
     for index, name in enumerate(used):
-        x, y = _WIDTH - _RIGHT + 14, _TOP + index * step
-        place = f'x="{x}" y="{y:.1f}" width="10" height="{min(10.0, step):.1f}"'
-        yield f'<rect {place} fill="{_colour(index)}"/>'
-        yield _text(x + 15, y + 9, name, f' font-size="{min(11.0, step):.1f}"')
+        column, line = divmod(index, _PLOT_HEIGHT // _LINE)
+        x = _LEFT + _PLOT_WIDTH + _MARK + column * _column_width(used)
+        y = _TOP + line * _LINE
+        yield f'<rect x="{x:.1f}" y="{y}" width="10" height="10" fill="{_colour(index)}"/>'
+        yield _text(x + _MARK, y + 9, _shortened(name, _LONGEST_NAME))
 
 
 def _axes(plan: Plan, scale: _Scale) -> list[str]:
@@ -134,18 +163,21 @@ def memory_svg(graph: Graph, plan: Plan) -> bytes:
     scale = _Scale(plan)
     used = [name for name in graph.tensors if name in plan.places]
     heading = (
-        f"{graph.name}: memory plan {plan.mode}, {plan.arena_bytes:,} bytes of arena, "
+        f"{_shortened(graph.name, _LONGEST_TITLE)}: memory plan {plan.mode}, "
+        f"{plan.arena_bytes:,} bytes of arena, "
         f"{plan.peak_bytes:,} in use at the worst call, {len(plan.events):,} calls"
     )
+    width, height = _width(used), _TOP + _PLOT_HEIGHT + _BOTTOM
+    # without a size of its own it fills the window that shows it, and is cut nowhere
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="11">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="11">'
     )
     style = (
         "<style>.grid{stroke:#ddd;fill:none}.border{stroke:#c00;stroke-dasharray:6 4;fill:none}"
-        "rect{stroke:#fff;stroke-width:.3}</style>"
+        ".box{stroke:#fff;stroke-width:.3}</style>"
     )
-    parts = [head, style, f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>']
+    parts = [head, style, f'<rect width="{width}" height="{height}" fill="#fff"/>']
     parts.append(_text(_LEFT, 32, heading, ' font-size="16"'))
     parts.append(_text(_LEFT, 52, "bytes of the arena; grey: scratch and pad rows"))
     parts += _axes(plan, scale)
