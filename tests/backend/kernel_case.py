@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 
 from etinynet.backend.c.pack import is_3x3, pack_weight, scratch_bytes, tight_bytes
 from etinynet.graph.arithmetic import requantize
-from etinynet.graph.execute import ACCUMULATE
-from etinynet.graph.ir import Graph, Op, Requantization, Tensor
+from etinynet.graph.ir import Graph, Op, Requantization, Tensor, Window
+from etinynet.graph.ops import COPY, OPS, output_shape
 
 __all__ = ["KINDS", "NUMBERS", "Case", "KernelCall", "Place"]
 
 #: In the order of the kinds in kernel_harness_calls.h.
-KINDS = tuple(ACCUMULATE)
+KINDS = (*OPS, COPY)
 
 #: Fields of harness_call.
 NUMBERS = (
     *("kind", "height", "width_in", "in_channels", "width_out", "out_channels"),
-    *("kernel", "stride", "padding", "zero_point", "weight_bits", "row_stride", "line_stride"),
+    *("kernel_height", "kernel_width", "stride", "padding", "zero_point", "weight_bits"),
+    *("row_stride", "line_stride"),
     *("out_start", "out_row", "out_pixel", "out_channel", "wide"),
     *("residual_start", "residual_row", "residual_pixel", "residual_channel", "residual_wide"),
     *("shift", "bits", "relu", "per_tensor", "narrow_offset", "narrow_bias", "left"),
     *("most", "over", "gather"),
-    *("in_start", "in_pixel", "in_channel", "in_wide"),
+    *("in_start", "in_pixel", "in_channel", "in_wide", "three"),
 )
 _ROW_KINDS = ("conv2d", "depthwise", "max_pool", "avg_pool")
 _MAX_ROWS = 8
@@ -74,7 +75,7 @@ class Place:
 class Case:
     """One call: `op` on `x` (height, width, channels); `x` has as many rows as the call reads.
 
-    `op.padding` pads left and right only. `out` and `residual_place` say where things lie.
+    `op.window.padding` pads left and right only. `out` and `residual_place` say where things lie.
     With `narrow_offset` the kernel gets offsets as int16, which their values must allow; biases are
     int16 where they allow it. `in_place` is the input's where the kernel takes any.
 
@@ -101,20 +102,23 @@ class Case:
 
     def expected_shape(self) -> tuple[int, int, int]:
         """Shape of the output."""
-        height, width, channels = self.x.shape
-        op = self.op
+        op, channels = self.op, self.x.shape[2]
+        if op.kind == COPY:
+            return self.x.shape
         channels = channels if op.weight is None else len(op.weight)
-        width = (width + 2 * op.padding - op.kernel) // op.stride + 1
-        if op.kind == "global_avg_pool":
-            return 1, 1, channels
-        return (height - op.kernel) // op.stride + 1, width, channels
+        return output_shape(op.kind, self.x.shape, channels, self._rows_there())
+
+    def _rows_there(self) -> Window:
+        """The window without padding above and below: these rows are among the input's."""
+        _, left, _, right = self.op.window.padding
+        return replace(self.op.window, padding=(0, left, 0, right))
 
     def expected(self) -> NDArray[np.int64]:
         """What graph/execute.py makes of it."""
-        op = self.op
-        side = op.padding
-        x = np.pad(self.x, ((0, 0), (side, side), (0, 0)), constant_values=self.zero_point)
-        total = ACCUMULATE[op.kind](x, replace(op, padding=0), self.zero_point)
+        if self.op.kind == COPY:
+            return self.x
+        op = replace(self.op, window=self._rows_there())
+        total = OPS[op.kind].accumulate(self.x, op, self.zero_point)
         rule = op.requantization
         if rule is None:
             return total
@@ -167,7 +171,7 @@ class KernelCall:
         scale = (max(rule.shift, 0), case.out_bits, int(rule.relu)) if rule else (0, 8, 0)
         numbers = (
             *(KINDS.index(op.kind), *case.x.shape, expected.shape[1], expected.shape[2]),
-            *(op.kernel, op.stride, op.padding, case.zero_point),
+            *(*op.window.kernel, op.window.stride[1], op.window.padding[1], case.zero_point),
             *(8 if op.weight_bits > 4 else 4, row_stride, line_stride),
             *(case.out.pad, *case.out.strides(expected.shape), int(case.out.wide)),
             *(case.residual_place.pad, *shortcut, int(case.residual_place.wide)),
@@ -178,6 +182,7 @@ class KernelCall:
             0 if rule is None else max(-rule.shift, 0),
             *(case.most, case.over, int(case.gather)),
             *(place.pad, pixel_stride, line_stride, int(place.wide)),
+            int(op.kind == "depthwise" and is_3x3(op.window)),
         )
         constants = (
             b"" if op.weight is None else pack_weight(op).tobytes(),
@@ -199,7 +204,7 @@ def _narrowed(bias: NDArray[np.int32]) -> NDArray[np.int16] | NDArray[np.int32]:
 def _scratch(case: Case) -> int:
     shape = (1, *case.x.shape[1:])
     tensors = {"x": Tensor("x", shape, 8, 0, 1.0), "y": Tensor("y", case.expected_shape(), 8, 0, 1)}
-    graph = Graph("case", tensors, (), "x", "y")
+    graph = Graph("case", tensors, (), "x", ("y",))
     if case.most:
         return tight_bytes(case.op, graph, case.most)
     return scratch_bytes(case.op, graph) + (2 * case.x.size if case.gather else 0)
@@ -209,17 +214,17 @@ def _input(case: Case) -> tuple[list[bytes], Place]:
     """Blobs of the input (rows, or one and nothing), and how they lie in memory."""
     kind = case.op.kind
     if case.gather:
-        place = Place(wide=True, tight=True)
+        place = Place(wide=case.in_place.wide, tight=True)
     elif case.most:
         place = Place(tight=True)
     elif kind in ("pointwise", "dense"):
         place = Place("hwc", wide=True, gap=case.in_gap)
     elif kind == "conv2d":
         place = Place("hwc")
-    elif kind == "add":
+    elif kind in ("add", COPY):
         place = case.in_place
-    elif kind == "depthwise" and is_3x3(case.op):
-        place = Place("hcw", pad=case.op.padding, gap=case.in_gap)
+    elif kind == "depthwise" and is_3x3(case.op.window):
+        place = Place("hcw", pad=case.op.window.padding[1], gap=case.in_gap)
     else:
         place = Place("hcw", gap=case.in_gap)
     fill = case.zero_point if kind == "depthwise" else 77

@@ -5,24 +5,27 @@
 #include "etn_add.h"
 #include "etn_avg_pool.h"
 #include "etn_conv2d.h"
+#include "etn_copy.h"
 #include "etn_dense.h"
 #include "etn_depthwise.h"
 #include "etn_global_avg_pool.h"
 #include "etn_max_pool.h"
 #include "etn_pointwise.h"
 
-enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, AVG_POOL, GLOBAL_AVG_POOL, ADD };
+/* In the order of graph/ops.py. */
+enum { CONV2D, DEPTHWISE, POINTWISE, DENSE, MAX_POOL, AVG_POOL, GLOBAL_AVG_POOL, ADD, COPY };
 enum { WEIGHT, BIAS, MULTIPLIER, OFFSET, FACTOR, RESIDUAL, OUT, SCRATCH, INPUT, BLOBS = INPUT + 8 };
 
 /* In the order of kernel_case.NUMBERS; offsets and strides in elements. */
 typedef struct {
     int32_t kind, height, width_in, in_channels, width_out, out_channels;
-    int32_t kernel, stride, padding, zero_point, weight_bits, row_stride, line_stride;
+    int32_t kernel_height, kernel_width, stride, padding, zero_point, weight_bits;
+    int32_t row_stride, line_stride;
     int32_t out_start, out_row, out_pixel, out_channel, wide;
     int32_t residual_start, residual_row, residual_pixel, residual_channel, residual_wide;
     int32_t shift, bits, relu, per_tensor, narrow_offset, narrow_bias, left;
     int32_t most, over, gather;
-    int32_t in_start, in_pixel, in_channel, in_wide;
+    int32_t in_start, in_pixel, in_channel, in_wide, three;
 } harness_call;
 
 /* etn_depthwise_tight in parts of `most` outputs; `over` says which row `out` lies in, or -1. */
@@ -74,26 +77,26 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
     switch (n.kind) {
     case CONV2D:
         etn_conv2d(rows, &out, residual, n.width_in, n.in_channels, n.width_out, n.out_channels,
-                   n.kernel, n.stride, n.padding, n.zero_point, n.weight_bits, &constants, rule,
-                   blob[SCRATCH]);
+                   n.kernel_height, n.kernel_width, n.stride, n.padding, n.zero_point,
+                   n.weight_bits, &constants, rule, blob[SCRATCH]);
         break;
     case DEPTHWISE:
         if (n.most > 0) {
             harness_tight(n, blob, &out, residual, &constants, rule);
-        } else if (n.kernel == 3 && n.padding == 1 && n.stride <= 2) {
+        } else if (n.three) {
             etn_depthwise(rows, n.line_stride, &out, residual, n.width_out, n.out_channels,
                           n.stride, n.weight_bits, &constants, rule);
         } else {
             etn_depthwise_any(rows, n.line_stride, &out, residual, n.width_in, n.width_out,
-                              n.out_channels, n.kernel, n.stride, n.padding, n.zero_point,
-                              n.weight_bits, &constants, rule);
+                              n.out_channels, n.kernel_height, n.kernel_width, n.stride, n.padding,
+                              n.zero_point, n.weight_bits, &constants, rule);
         }
         break;
     case POINTWISE:
         if (n.gather) {
             int16_t *columns =
                 (int16_t *)blob[SCRATCH] + ETN_POINTWISE_SCRATCH(n.in_channels) / 2;
-            etn_pointwise_gather(rows, columns, n.height, n.width_in, n.in_channels);
+            etn_pointwise_gather(rows, n.in_wide, columns, n.height, n.width_in, n.in_channels);
             wide_in = columns;
         }
         etn_pointwise(wide_in, n.row_stride, &out, residual, n.height, n.width_out, n.in_channels,
@@ -104,14 +107,19 @@ ETN_INLINE void harness_run(const harness_call n, void *const *blob)
                   &constants, rule);
         break;
     case MAX_POOL:
-        etn_max_pool(rows, n.line_stride, &out, n.width_out, n.out_channels, n.kernel, n.stride);
+        etn_max_pool(rows, n.line_stride, &out, n.width_out, n.out_channels, n.kernel_height,
+                     n.kernel_width, n.stride);
         break;
     case AVG_POOL:
-        etn_avg_pool(rows, n.line_stride, &out, n.width_in, n.width_out, n.out_channels, n.kernel,
-                     n.stride, n.padding, n.zero_point, &constants, rule);
+        etn_avg_pool(rows, n.line_stride, &out, n.width_in, n.width_out, n.out_channels,
+                     n.kernel_height, n.kernel_width, n.stride, n.padding, n.zero_point, &constants,
+                     rule);
         break;
     case ADD:
         etn_add(&in, &out, residual, n.width_out, n.out_channels, &constants, rule);
+        break;
+    case COPY:
+        etn_copy(&in, &out, n.width_out, n.out_channels);
         break;
     case GLOBAL_AVG_POOL:
         etn_global_avg_pool((const int8_t *)blob[INPUT], n.row_stride, n.line_stride, &out,

@@ -14,7 +14,7 @@ import pytest
 from kernel_case import Case, KernelCall, Place
 from kernel_harness import ArmProgram
 
-from etinynet.graph.ir import Op, Requantization
+from etinynet.graph.ir import Op, Requantization, Window
 
 RANDOM = np.random.default_rng(1)
 LINES, LINES_PADDED = Place("hcw"), Place("hcw", pad=1)
@@ -103,7 +103,8 @@ def _op(shape: Shape) -> tuple[Op, tuple[int, int, int], int]:
     work = pixels * (shape.channels if weight is None else int(np.prod(size)))
     rows = kernel if kernel > 1 else shape.rows
     width = shape.width * shape.stride
-    op = Op(*(shape.kind, "op", "x", "y", kernel, shape.stride, padding, weight, shape.weight_bits))
+    window = Window.square(kernel, shape.stride, padding)
+    op = Op(shape.kind, "op", ("x",), "y", window, weight, shape.weight_bits)
     return op, (rows, width, shape.in_channels), work
 
 

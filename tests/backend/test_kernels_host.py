@@ -15,7 +15,8 @@ from kernel_harness import ArmHarness, HostProgram, host_program
 from numpy.typing import NDArray
 
 from etinynet.backend.c.pack import is_3x3
-from etinynet.graph.ir import Op, Requantization
+from etinynet.graph.ir import Op, Requantization, Window
+from etinynet.graph.ops import COPY, weight_shape
 from etinynet.target.toolchain import host_compiler
 
 FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
@@ -129,6 +130,22 @@ def finished(
 
 
 @st.composite
+def windows(draw: st.DrawFn) -> Window:
+    """Any window, half of them square."""
+    tall, down = draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    wide, right = (tall, down) if draw(st.booleans()) else (draw(st.integers(1, 7)), 1)
+    left = draw(st.integers(0, wide - 1))
+    end = left if draw(st.booleans()) else draw(st.integers(0, wide - 1))
+    return Window((tall, wide), (down, right), (0, left, 0, end))
+
+
+def widths(window: Window, most: int) -> st.SearchStrategy[int]:
+    """Widths of an input that `window` fits."""
+    _, left, _, right = window.padding
+    return st.integers(max(1, window.kernel[1] - left - right), most)
+
+
+@st.composite
 def matrices(draw: st.DrawFn, kind: str) -> Case:
     """pointwise and dense: int16 inputs."""
     height, width = (
@@ -139,35 +156,35 @@ def matrices(draw: st.DrawFn, kind: str) -> Case:
     high = 2 ** (weight_bits - 1) - 1
     weight = draw(integers((channels, depth), -high, high)).astype(np.int8)
     x = draw(integers((height, width, depth), -(2**15), 2**15 - 1))
-    op = Op(kind, "op", "x", "y", weight=weight, weight_bits=weight_bits)
+    op = Op(kind, "op", ("x",), "y", weight=weight, weight_bits=weight_bits)
     return draw(finished(op, x, 0, depth * high * 2**15))
 
 
 @st.composite
 def convolutions(draw: st.DrawFn, kind: str) -> Case:
     """conv2d and depthwise: int8 inputs, as many rows as the kernel has."""
-    kernel = draw(st.integers(1, 7))
-    padding = draw(st.integers(0, kernel - 1))
-    stride = draw(st.integers(1, 4))
+    window = draw(windows())
     if kind == "depthwise" and draw(st.booleans()):
-        kernel, padding, stride = 3, 1, draw(st.integers(1, 2))
+        window = Window.square(3, draw(st.integers(1, 2)), 1)
     in_channels, channels = draw(st.integers(1, 5)), draw(st.integers(1, 7))
-    width = draw(st.integers(max(1, kernel - 2 * padding), 40))
+    width = draw(widths(window, 40))
     weight_bits = draw(st.integers(2, 8))
     high = 2 ** (weight_bits - 1) - 1
     depth = in_channels if kind == "conv2d" else 1
-    shape = (channels, kernel, kernel, depth)[: 4 if kind == "conv2d" else 3]
+    if kind == "depthwise":
+        in_channels = channels
+    shape = weight_shape(kind, in_channels, channels, window)
     weight = draw(integers(shape, -high, high)).astype(np.int8)
-    x = draw(integers((kernel, width, in_channels if kind == "conv2d" else channels), -128, 127))
-    op = Op(kind, "op", "x", "y", kernel, stride, padding, weight, weight_bits)
-    return draw(finished(op, x, draw(st.integers(-128, 127)), kernel**2 * depth * high * 128))
+    x = draw(integers((window.kernel[0], width, in_channels), -128, 127))
+    op = Op(kind, "op", ("x",), "y", window, weight, weight_bits)
+    return draw(finished(op, x, draw(st.integers(-128, 127)), window.area * depth * high * 128))
 
 
 @st.composite
 def tight_depthwise(draw: st.DrawFn) -> Case:
     """etn_depthwise_tight: rows above or below that are not there, parts, output over a row."""
-    case = draw(convolutions("depthwise").filter(lambda one: is_3x3(one.op)))
-    stride, width_in = case.op.stride, case.x.shape[1]
+    case = draw(convolutions("depthwise").filter(lambda one: is_3x3(one.op.window)))
+    stride, width_in = case.op.window.stride[1], case.x.shape[1]
     width_out = case.expected_shape()[1]
     most = draw(st.integers(1, width_out))
     if most < width_out and (stride * most + 5) // 4 * 4 > width_in:
@@ -184,18 +201,21 @@ def tight_depthwise(draw: st.DrawFn) -> Case:
 
 @st.composite
 def gathered(draw: st.DrawFn) -> Case:
-    """pointwise on lines of channels, through etn_pointwise_gather."""
-    return replace(draw(matrices("pointwise")), gather=True, in_gap=0)
+    """pointwise on lines of channels, of 8 or 16 bits, through etn_pointwise_gather."""
+    case = replace(draw(matrices("pointwise")), gather=True, in_gap=0)
+    if draw(st.booleans()):
+        return replace(case, in_place=Place(wide=True))
+    return replace(case, x=case.x >> 8)
 
 
 @st.composite
 def max_pools(draw: st.DrawFn) -> Case:
-    kernel, stride = draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    window = replace(draw(windows()), padding=(0,) * 4)
     if draw(st.booleans()):
-        kernel = stride = 2
-    width, channels = draw(st.integers(kernel, 30)), draw(st.integers(1, 6))
-    x = draw(integers((kernel, width, channels), -128, 127))
-    op = Op("max_pool", "op", "x", "y", kernel, stride)
+        window = Window.square(2, 2)
+    width, channels = draw(widths(window, 30)), draw(st.integers(1, 6))
+    x = draw(integers((window.kernel[0], width, channels), -128, 127))
+    op = Op("max_pool", "op", ("x",), "y", window)
     return Case(op, x, out=draw(places(draw(st.booleans()))), in_gap=draw(st.integers(0, 1)))
 
 
@@ -203,19 +223,18 @@ def max_pools(draw: st.DrawFn) -> Case:
 def averages(draw: st.DrawFn) -> Case:
     shape = draw(st.integers(1, 9)), draw(st.integers(1, 15)), draw(st.integers(1, 6))
     x = draw(integers(shape, -128, 127))
-    op = Op("global_avg_pool", "op", "x", "y")
+    op = Op("global_avg_pool", "op", ("x",), "y")
     return draw(finished(op, x, 0, shape[0] * shape[1] * 128, residual=False))
 
 
 @st.composite
 def windowed_averages(draw: st.DrawFn) -> Case:
-    kernel, stride = draw(st.integers(1, 7)), draw(st.integers(1, 4))
-    padding = draw(st.integers(0, kernel - 1))
-    width, channels = draw(st.integers(max(1, kernel - 2 * padding), 30)), draw(st.integers(1, 6))
-    x = draw(integers((kernel, width, channels), -128, 127))
-    op = Op("avg_pool", "op", "x", "y", kernel, stride, padding)
+    window = draw(windows())
+    width, channels = draw(widths(window, 30)), draw(st.integers(1, 6))
+    x = draw(integers((window.kernel[0], width, channels), -128, 127))
+    op = Op("avg_pool", "op", ("x",), "y", window)
     zero_point = draw(st.integers(-128, 127))
-    return draw(finished(op, x, zero_point, kernel**2 * 128, residual=False))
+    return draw(finished(op, x, zero_point, window.area * 128, residual=False))
 
 
 @st.composite
@@ -223,10 +242,21 @@ def sums(draw: st.DrawFn) -> Case:
     wide = draw(st.booleans())
     high = 2**15 - 1 if wide else 127
     shape = 1, draw(st.integers(1, 15)), draw(st.integers(1, 6))
-    op = Op("add", "op", "x", "y")
+    op = Op("add", "op", ("x", "z"), "y")
     x = draw(integers(shape, -high - 1, high))
     case = draw(finished(op, x, 0, (high + 1) << 16, residual=True))
     return replace(case, in_place=draw(places(wide)))
+
+
+@st.composite
+def copies(draw: st.DrawFn) -> Case:
+    """From one layout to another, wider or as wide."""
+    wide = draw(st.booleans())
+    high = 2**15 - 1 if wide else 127
+    x = draw(integers((1, draw(st.integers(1, 15)), draw(st.integers(1, 6))), -high - 1, high))
+    op = Op(COPY, "op", ("x",), "y")
+    out = draw(places(wide or draw(st.booleans())))
+    return Case(op, x, 16 if out.wide else 8, out=out, in_place=draw(places(wide)))
 
 
 CASES = {
@@ -240,6 +270,7 @@ CASES = {
     "avg_pool": windowed_averages(),
     "global_avg_pool": averages(),
     "add": sums(),
+    "copy": copies(),
 }
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from etinynet.backend.c.pack import pack_weight, scratch_bytes, weight_c_type
-from etinynet.graph.ir import Graph, Op, Tensor
+from etinynet.graph.ir import Graph, Op, Tensor, Window
 
 
 def _op(kind: str, shape: tuple[int, ...], bits: int, kernel: int = 1) -> Op:
     weight = np.ones(shape, np.int8)
-    padding = kernel // 2
-    return Op(kind, "op", "x", "y", kernel, padding=padding, weight=weight, weight_bits=bits)
+    window = Window.square(kernel, 1, kernel // 2)
+    return Op(kind, "op", ("x",), "y", window, weight, bits)
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_flash_bytes(kind: str, shape: tuple[int, ...], bits: int, c_type: str, 
 def test_scratch(kind: str, shape: tuple[int, ...], channels: int, size: int) -> None:
     op = _op(kind, shape, 8, 3 if len(shape) > 2 else 1)
     tensor = Tensor("x", (4, 4, channels), 8, 0, 1.0)
-    assert scratch_bytes(op, Graph("g", {"x": tensor}, (op,), "x", "y")) == size
+    assert scratch_bytes(op, Graph("g", {"x": tensor}, (op,), "x", ("y",))) == size

@@ -82,7 +82,7 @@ def wanted_layout(op: Op, tensor: Tensor, tight: bool, gathers: bool) -> Layout:
         )
     if op.kind == "conv2d":
         return _hwc(tensor, 1)
-    if op.kind == "depthwise" and is_3x3(op):
+    if op.kind == "depthwise" and is_3x3(op.window):
         return _tight(tensor, 1) if tight else _hcw(tensor, op.window.padding[1])
     return _hcw(tensor, 0)
 

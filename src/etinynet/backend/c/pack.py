@@ -53,9 +53,10 @@ def _pack_matrix(weight: NDArray[np.int8], bits: int) -> NDArray[np.uint32]:
     return words.view("<u4").astype(np.uint32).reshape(-1)
 
 
-def is_3x3(op: Op) -> bool:
-    """Whether a depthwise `op` has the kernel made for it: 3x3, padding 1, stride 1 or 2."""
-    return op.window in (Window.square(3, 1, 1), Window.square(3, 2, 1))
+def is_3x3(window: Window) -> bool:
+    """Whether a depthwise operator of `window` has a kernel of its own: 3x3, padding 1, stride 1
+    or 2."""
+    return window in (Window.square(3, 1, 1), Window.square(3, 2, 1))
 
 
 def _pack_taps(weight: NDArray[np.int8], bits: int) -> NDArray[np.int8] | NDArray[np.uint8]:
@@ -90,7 +91,7 @@ def pack_weight(op: Op) -> PackedWeight:
     """
     weight = _weight(op)
     if op.kind == "depthwise":
-        pack = _pack_depthwise if is_3x3(op) else _pack_taps
+        pack = _pack_depthwise if is_3x3(op.window) else _pack_taps
         return pack(weight, op.weight_bits)
     return _pack_matrix(weight.reshape(len(weight), -1), op.weight_bits)
 

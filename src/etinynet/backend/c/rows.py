@@ -54,7 +54,7 @@ def scratch_of(graph: Graph, steps: tuple[Step, ...], choice: Choice, index: int
         return Scratch(size, own, before)
     if choice.gathers(graph, index):
         return Scratch(own + gather_bytes(op, graph, step.rows))
-    if choice.tight and op.kind == "depthwise" and is_3x3(op) and step.rows > 0:
+    if choice.tight and op.kind == "depthwise" and is_3x3(op.window) and step.rows > 0:
         return Scratch(own + tight_bytes(op, graph, width))
     return Scratch(own)
 
@@ -147,7 +147,7 @@ def _replaceable(graph: Graph, step: Step, event: Event) -> Iterator[_Row]:
     pointwise and add read each value of their shortcut just before they write there.
     """
     op = graph.ops[step.index]
-    if (op.kind == "depthwise" and is_3x3(op)) or step.before >= 0:
+    if (op.kind == "depthwise" and is_3x3(op.window)) or step.before >= 0:
         top = event.row * step.stride - step.padding
         rows = range(top, top + (1 if step.before >= 0 else step.kernel))
         for row in rows:

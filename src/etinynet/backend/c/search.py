@@ -59,7 +59,9 @@ def _strips(graph: Graph) -> dict[int, int]:
     for index, op in enumerate(graph.ops):
         before = maker.get(op.input, -1)
         first = graph.ops[before]
-        if op.kind != "pointwise" or before < 0 or first.kind != "depthwise" or not is_3x3(first):
+        if op.kind != "pointwise" or before < 0:
+            continue
+        if first.kind != "depthwise" or not is_3x3(first.window):
             continue
         readers = [name for other in graph.ops for name in other.inputs]
         narrow = graph.tensors[op.output].shape[1] <= STRIP_PIXELS
