@@ -47,7 +47,7 @@ def test_every_tensor_equals_the_reference(tmp_path, plan, seed, form):
         assert set(tensors) == set(expected) - {graph.input}
         for name, values in tensors.items():
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
-        np.testing.assert_array_equal(scores, expected[graph.output].reshape(-1))
+        np.testing.assert_array_equal(scores, expected[graph.outputs[0]].reshape(-1))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,7 +64,7 @@ def test_siblings_equal_the_reference(tmp_path, form):
 def test_extreme_pictures(library, value):
     image = np.full(library.graph.tensors[library.graph.input].shape, value, np.int8)
     _, scores, _ = library.run(image)
-    expected = execute_all(library.graph, image)[library.graph.output]
+    expected = execute_all(library.graph, image)[library.graph.outputs[0]]
     np.testing.assert_array_equal(scores, expected.reshape(-1))
 
 
@@ -74,7 +74,7 @@ def test_reader_that_aborts_ends_the_run_with_its_value(library, row):
     status, scores, tensors = library.run(image, "rows", row + 1)
     assert status == 7
     assert not scores.any()
-    assert library.graph.output not in tensors
+    assert library.graph.outputs[0] not in tensors
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_smallest_int32_is_written_as_an_expression(tmp_path):
     assert "-2147483647 - 1," in compile_graph(graph)["net_weights.c"].decode()
     image = random_image(np.random.default_rng(1), graph)
     _, scores, _ = build(tmp_path, graph).run(image)
-    np.testing.assert_array_equal(scores, execute_all(graph, image)[graph.output].reshape(-1))
+    np.testing.assert_array_equal(scores, execute_all(graph, image)[graph.outputs[0]].reshape(-1))
 
 
 def test_report_holds_what_the_plan_says():
@@ -223,7 +223,7 @@ def test_report_holds_what_the_plan_says():
     assert planned["macs"] == sum(entry["macs"] for entry in report["operators"])
     stem = graph.ops[0]
     out = graph.tensors[stem.output].shape
-    expected = out[0] * out[1] * out[2] * stem.kernel**2 * 3
+    expected = out[0] * out[1] * out[2] * stem.window.area * 3
     assert report["operators"][0]["macs"] == expected
 
 
@@ -267,7 +267,7 @@ def test_too_large_for_the_part_is_refused_with_all_sizes():
 
 def test_illegal_graph_is_refused():
     graph = _graph(7)
-    illegal = Graph("9net", graph.tensors, graph.ops, graph.input, graph.output)
+    illegal = replace(graph, name="9net")
     with pytest.raises(GraphError, match="C identifier"):
         compile_graph(illegal)
 
@@ -275,6 +275,6 @@ def test_illegal_graph_is_refused():
 @pytest.mark.parametrize("name", ["string", "Stdint", "etn_types"])
 def test_names_that_hide_other_files_are_refused(name):
     graph = _graph(7)
-    renamed = Graph(name, graph.tensors, graph.ops, graph.input, graph.output)
+    renamed = replace(graph, name=name)
     with pytest.raises(UnsupportedError, match=f"name is '{name}', which would hide a file"):
         compile_graph(renamed)

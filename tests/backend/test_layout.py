@@ -1,17 +1,21 @@
-"""Memory layouts by reader, and the graphs that the C backend refuses in words."""
+"""Memory layouts by reader, and the copies of tensors that are wanted in several."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from etinynet.backend.c.layout import layouts
+from etinynet.backend.c.program import program_of
 from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
-from etinynet.graph import Graph
+from etinynet.graph import Graph, Precision
+from etinynet.graph.ops import COPY
 from graph_cases import GraphBuilder
 
-PADDED = Choice(tight=False, rows={})
+PADDED, TIGHT = Choice(tight=False, rows={}), Choice(tight=True, rows={})
 
 
 def _builder(width: int = 10) -> GraphBuilder:
@@ -71,35 +75,73 @@ def test_summands_lie_as_their_sum_or_as_int16():
     assert forms["wide"] == ("hwc", 2, 0)
 
 
-def _two_readers() -> Graph:
+def _three_readers() -> Graph:
     builder = _builder()
     builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1)
     builder.add("pointwise", "pw", "stem", channels=4)
     builder.add("depthwise", "dw", "stem", kernel=3, padding=1, residual="pw")
-    return builder.finish("dw", 3)
+    builder.add("conv2d", "conv", "stem", channels=4, kernel=3, padding=1, residual="dw")
+    return builder.finish("conv", 3)
 
 
-def _twelve_bits() -> Graph:
-    builder = _builder()
-    builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1, bits=12)
-    builder.add("depthwise", "dw", "stem", kernel=3, padding=1)
-    return builder.finish("dw", 3)
-
-
-def _picture_of_lines() -> Graph:
+def _made_of_lines() -> Graph:
     builder = _builder()
     builder.add("depthwise", "dw", "input", kernel=3, padding=1)
     return builder.finish("dw", 3)
 
 
-REFUSED = {
-    _two_readers: r"tensor 'stem': its readers \(pointwise 'pw', depthwise 'dw'\) want different",
-    _twelve_bits: "operator 'dw': depthwise reads 'stem' of 12 bits, .* at most 8",
-    _picture_of_lines: "tensor 'input': its readers .* of the graph's input",
-}
+def _forms(program: Graph, choice: Choice) -> dict[str, tuple[str, int, int]]:
+    found = layouts(program, choice)
+    return {name: (one.order, one.element_bytes, one.pad) for name, one in found.items()}
 
 
-@pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
-def test_refusals(make):
-    with pytest.raises(UnsupportedError, match=REFUSED[make]):
-        layouts(make(), PADDED)
+def test_a_tensor_of_several_readers_is_copied_in_front_of_the_first_of_each_kind():
+    program = program_of(_three_readers(), tight=False)
+    calls = [(op.kind, op.name, op.input) for op in program.ops]
+    assert calls[:6] == [
+        ("conv2d", "stem", "input"),
+        ("pointwise", "pw", "stem"),
+        ("copy", "stem@0", "stem"),
+        ("depthwise", "dw", "stem@0"),
+        ("copy", "stem@1", "stem"),
+        ("conv2d", "conv", "stem@1"),
+    ]
+    forms = _forms(program, PADDED)
+    assert forms["stem"] == ("hwc", 2, 0)
+    assert forms["stem@0"] == ("hcw", 1, 1)
+    assert forms["stem@1"] == ("hwc", 1, 0)
+    assert program.tensors["stem@1"] == replace(program.tensors["stem"], name="stem@1")
+
+
+def test_lines_of_8_bits_serve_pointwise_too_where_rows_are_unpadded():
+    program = program_of(_three_readers(), tight=True)
+    assert [op.name for op in program.ops if op.kind == COPY] == ["stem@0"]
+    forms = _forms(program, TIGHT)
+    assert forms["stem"] == ("hcw", 1, 0)
+    assert forms["stem@0"] == ("hwc", 1, 0)
+
+
+@pytest.mark.parametrize("choice", [PADDED, TIGHT])
+def test_the_picture_is_copied_for_a_first_layer_that_reads_lines(choice):
+    program = program_of(_made_of_lines(), tight=choice.tight)
+    assert [op.kind for op in program.ops[:2]] == [COPY, "depthwise"]
+    assert _forms(program, choice)["input"] == ("hwc", 1, 0)
+
+
+def test_a_graph_without_copies_is_its_own_program():
+    builder = _builder()
+    builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1)
+    graph = builder.finish("stem", 3)
+    assert program_of(graph, tight=True) is graph
+
+
+def test_too_many_bits_for_the_kernels_are_refused():
+    builder = _builder()
+    builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1, bits=12)
+    builder.add("depthwise", "dw", "stem", kernel=3, padding=1)
+    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
+    graph = builder.finish("dw", 3, precision=wide)
+    with pytest.raises(
+        UnsupportedError, match="'dw': depthwise reads 'stem' of 12 bits, .* most 8"
+    ):
+        program_of(graph, tight=False)

@@ -18,7 +18,15 @@ from etinynet.backend.onnx import OPSET, export_onnx, inexact_layers
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import to_input
 from etinynet.errors import GraphError, UnsupportedError
-from etinynet.graph import Graph, check, execute, execute_all, read_graph
+from etinynet.graph import (
+    Classification,
+    Graph,
+    Precision,
+    check,
+    execute,
+    execute_all,
+    read_graph,
+)
 from etinynet.graph.io import graph_digest
 from etinynet.opened import graph_preprocess
 from graph_cases import (
@@ -52,7 +60,7 @@ def pixels(images: list[NDArray[np.int8]]) -> NDArray[np.float32]:
 
 
 def expected_scores(graph: Graph, images: list[NDArray[np.int8]]) -> NDArray[np.float32]:
-    tensor = graph.tensors[graph.output]
+    tensor = graph.tensors[graph.outputs[0]]
     integers = np.stack([execute(graph, image) for image in images]).astype(np.int32)
     return (integers - tensor.zero_point).astype(np.float32) * np.float32(tensor.scale)
 
@@ -108,7 +116,9 @@ def options_graph() -> Graph:
     for op in builder.ops:
         if op.name in ("stem", "mixed") and op.requantization is not None:
             op.requantization.multiplier[0] = 0
-    graph = Graph("options", builder.tensors, tuple(builder.ops), "input", "fc", {})
+    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
+    ops, head = tuple(builder.ops), Classification()
+    graph = Graph("options", builder.tensors, ops, "input", ("fc",), head, wide)
     check(graph)
     return graph
 
@@ -182,10 +192,10 @@ def test_sums_beyond_what_float32_holds_are_one_step_away_at_most() -> None:
 def test_model_is_legal_and_says_what_it_is() -> None:
     graph = dataclasses.replace(
         CASES["random 0"],
-        metadata={
-            "class_names": [f"é{i}" for i in range(CASES["random 0"].tensors["fc"].shape[2])],
-            "preprocess": {"size": 32, "resize_short": 36, "crop": "center"},
-        },
+        head=Classification(
+            tuple(f"é{i}" for i in range(CASES["random 0"].tensors["fc"].shape[2]))
+        ),
+        metadata={"preprocess": {"size": 32, "resize_short": 36, "crop": "center"}},
     )
     data = export_onnx(graph, command="export a.etn --to onnx")
     assert data == export_onnx(graph, command="export a.etn --to onnx")
@@ -200,6 +210,7 @@ def test_model_is_legal_and_says_what_it_is() -> None:
     properties = {one.key: json.loads(one.value) for one in model.metadata_props}
     assert properties == {
         **graph.metadata,
+        "class_names": list(graph.head.class_names),
         "scales": {name: tensor.scale for name, tensor in graph.tensors.items()},
         "provenance": {**made, "graph_sha256": graph_digest(graph)},
     }

@@ -101,7 +101,7 @@ def _moved(plan, name, row, offset):
 
 def _refused(graph, plan, words):
     with pytest.raises(EtinynetError, match=f"memory plan: .*{words}"):
-        replay(graph, plan)
+        replay(plan)
 
 
 def test_replay_refuses_a_row_over_a_living_one(planned):
@@ -156,7 +156,7 @@ def test_replay_refuses_rows_apart_that_one_call_handles(planned):
 
 def test_replay_refuses_scores_that_are_overwritten(planned):
     graph, plan = planned
-    broken = _moved(plan, graph.output, 0, plan.places["pool_all"][0])
+    broken = _moved(plan, graph.outputs[0], 0, plan.places["pool_all"][0])
     _refused(graph, broken, "operator 'fc', having written, reads row 0 of 'pool_all'")
 
 
@@ -179,7 +179,7 @@ def _in_strips(graph, plan):
 def test_strips_may_overwrite_only_the_row_above(streamed):
     graph, plan = streamed
     name, source = _in_strips(graph, plan)
-    replay(graph, plan)
+    replay(plan)
     for row in (4, 5):
         broken = _moved(plan, name, 4, plan.places[source][row])
         _refused(graph, broken, f"having written, reads row {row} of '{source}'")

@@ -113,7 +113,9 @@ graph_with("graph: input or output is 'x', allowed is a tensor of the graph", in
 graph_with("graph: input or output is 'y', allowed is a tensor of the graph", outputs=("y",))
 op_with("operator 'a-b': name is 'a-b', allowed is letters, digits, _ and .", "dw", name="a-b")
 op_with("operator 'pw': name is 'pw', allowed is a name used once", "dw", name="pw")
-op_with("operator 'dw': input is 'pw', allowed is a tensor made by an earlier", "dw", inputs=("pw",))
+op_with(
+    "operator 'dw': input is 'pw', allowed is a tensor made by an earlier", "dw", inputs=("pw",)
+)
 op_with("operator 'dw2': input is 'no', allowed is a tensor made by", "dw2", inputs=("pw", "no"))
 op_with("operator 'dw': output is 'no', allowed is a tensor of the graph", "dw", output="no")
 op_with("operator 'dw': output is 'pool', allowed is a tensor not yet made", "dw", output="pool")
@@ -164,9 +166,7 @@ graph_with(
     head=None,
 )
 graph_with("graph: head is 'dict', allowed is Classification or none", head={})
-graph_with(
-    "graph: class_names is 'str', allowed is a tuple of strings", head=Classification("abc")
-)
+graph_with("graph: class_names is 'str', allowed is a tuple of strings", head=Classification("abc"))
 graph_with(
     "graph: class_names is 'tuple', allowed is a tuple of strings",
     head=Classification(("a", "b", 3)),

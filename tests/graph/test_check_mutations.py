@@ -95,7 +95,9 @@ def test_one_change_is_refused_or_runs(graph: Graph) -> None:
         assert low <= made[name].min()
         assert made[name].max() <= high
     again = graph_from_bytes(graph_to_bytes(graph), "mutated")
-    np.testing.assert_array_equal(execute_all(again, image)[graph.outputs[0]], made[graph.outputs[0]])
+    np.testing.assert_array_equal(
+        execute_all(again, image)[graph.outputs[0]], made[graph.outputs[0]]
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,13 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from etn_files import BASE, DATA, base_graph, same
-from graph_edits import edit_op, edit_tensor
+from graph_edits import edit_op, edit_tensor, edit_window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from etinynet.errors import ArtefactError, GraphError
-from etinynet.graph import Graph, graph_from_bytes, graph_to_bytes, read_graph
+from etinynet.graph import (
+    MIXED,
+    Classification,
+    Graph,
+    graph_from_bytes,
+    graph_to_bytes,
+    read_graph,
+)
 from etinynet.graph.io import MOST_TEXT, graph_digest
 from graph_cases import random_graph
 
@@ -34,9 +41,23 @@ def test_round_trip(seed: int) -> None:
 
 
 def test_metadata_survive() -> None:
-    metadata = {"class_names": ["ä", "\ud800", "c"], "deep": [{"x": [1, 2.5, None, True]}]}
+    metadata = {"words": ["ä", "\ud800", "c"], "deep": [{"x": [1, 2.5, None, True]}]}
     graph = replace(BASE, metadata=metadata)
     assert graph_from_bytes(graph_to_bytes(graph), "file").metadata == metadata
+
+
+@pytest.mark.parametrize("head", [None, Classification(), Classification(("ä", "\ud800", "c"))])
+def test_head_survives(head: Classification | None) -> None:
+    graph = replace(BASE, head=head)
+    assert graph_from_bytes(graph_to_bytes(graph), "file").head == head
+
+
+def test_outputs_precision_and_windows_survive() -> None:
+    graph = edit_window(BASE, "dw", padding=(1, 1, 1, 1), stride=(1, 1))
+    graph = replace(graph, head=None, outputs=("pw", "fc"), precision=replace(MIXED, name="x"))
+    again = graph_from_bytes(graph_to_bytes(graph), "file")
+    assert (again.outputs, again.precision) == (graph.outputs, graph.precision)
+    assert [op.window for op in again.ops] == [op.window for op in graph.ops]
 
 
 def test_equal_graphs_give_equal_bytes() -> None:

@@ -40,14 +40,14 @@ def network(name: str, order: str) -> Graph:
     preprocess = Preprocess.for_size(SIZE).to_json()
     metadata = {"network": config.to_json(), "preprocess": preprocess}
     return quantize_model(
-        model.eval(), pictures(4, SIZE, 2), Quantization(4, pictures=4), "imagenet", metadata
+        model.eval(), pictures(4, SIZE, 2), Quantization(4, pictures=4), "imagenet", None, metadata
     )
 
 
 def size_with(graph: Graph, class_names: list[str]) -> int:
-    named = replace(graph, metadata={**graph.metadata, "class_names": class_names})
+    named = replace(graph, head=Classification(tuple(class_names)))
     data = graph_to_bytes(named)
-    assert graph_from_bytes(data, "file").metadata["class_names"] == class_names
+    assert graph_from_bytes(data, "file").head == named.head
     return len(data)
 
 

@@ -95,6 +95,6 @@ def test_host_compilers_with_sanitizers_equal_the_reference(
     status, scores, tensors = built.run(image)
     assert status == 0
     expected = execute_all(graph, image)
-    np.testing.assert_array_equal(scores, expected[graph.output].reshape(-1))
+    np.testing.assert_array_equal(scores, expected[graph.outputs[0]].reshape(-1))
     for name, values in tensors.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)

@@ -82,9 +82,9 @@ class Draft:
         """The layer that all of it is."""
         if self.weight is None:
             return Layer(self.kind, self.name, self.inputs, self.window, clamp=self.clamp)
-        weight, bias = self.weight.float(), None if self.bias is None else self.bias.float()
-        gain = torch.ones(len(weight))
-        shift = torch.zeros(len(weight))
+        weight, bias = self.weight, self.bias
+        gain = torch.ones(len(weight), dtype=weight.dtype)
+        shift = torch.zeros_like(gain)
         if self.norm is not None:
             gain, mean = self.norm.gain(), self.norm.mean
             if bias is not None and not self.relu_first:

@@ -57,7 +57,8 @@ def float_graph(
 
 def _export(module: nn.Module, input_shape: tuple[int, int, int]) -> _Traced:
     height, width, channels = input_shape
-    image = torch.zeros(1, channels, height, width)
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    image = torch.zeros(1, channels, height, width, dtype=dtype)
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -148,7 +149,7 @@ class _Tracer:
             return None
         if not isinstance(value, Node) or value.name not in self._traced.constants:
             self.refuse(node, f"has a {name} that is no parameter or buffer")
-        return self._traced.constants[value.name].float()
+        return self._traced.constants[value.name]
 
     def argument(self, node: Node, index: int, name: str, default: Any) -> Any:
         """An argument by position or by name."""
@@ -173,7 +174,8 @@ class _Tracer:
     def copying(self, node: Node, name: str) -> Draft:
         """A depthwise layer whose output is its input `name`."""
         channels = int(node.meta["val"].shape[1])
-        made = self.make(node, "depthwise", (name,), weight=torch.ones(channels, 1, 1, 1))
+        ones = torch.ones(channels, 1, 1, 1, dtype=node.meta["val"].dtype)
+        made = self.make(node, "depthwise", (name,), weight=ones)
         return self.drafts[made]
 
 

@@ -41,5 +41,7 @@ def program_of(graph: Graph, *, tight: bool) -> Graph:
         before.setdefault(readers[0], []).append(Op(COPY, copy, (name,), copy))
         for index in readers:
             ops[index] = replace(ops[index], inputs=(copy, *ops[index].inputs[1:]))
+    if not before:
+        return graph
     calls = [call for index, op in enumerate(ops) for call in (*before.get(index, ()), op)]
     return replace(graph, tensors=tensors, ops=tuple(calls))
