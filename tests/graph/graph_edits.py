@@ -36,7 +36,7 @@ def edit_op(graph: Graph, name: str, /, **changes: Any) -> Graph:
 
 
 def edit_window(graph: Graph, name: str, /, **changes: Any) -> Graph:
-    """`graph` with `changes` in the window of operator `name`; an integer is meant for all sides."""
+    """`graph` with `changes` in the window of operator `name`; an integer is all sides."""
     window = next(op.window for op in graph.ops if op.name == name)
     sides = {"kernel": 2, "stride": 2, "padding": 4}
     whole = {k: (v,) * sides[k] if type(v) is int else v for k, v in changes.items()}
