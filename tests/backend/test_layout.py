@@ -142,6 +142,6 @@ def test_too_many_bits_for_the_kernels_are_refused():
     wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
     graph = builder.finish("dw", 3, precision=wide)
     with pytest.raises(
-        UnsupportedError, match="'dw': depthwise reads 'stem' of 12 bits, .* most 8"
+        UnsupportedError, match=r"'dw': depthwise reads 'stem' of 12 bits, .* most 8"
     ):
         program_of(graph, tight=False)

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+from networks import CLASSIFIERS, SQUARE, TwoMaps, images, prepared
 
 from etinynet.frontend.modules import float_graph
 from etinynet.graph import INT8, MIXED, Classification, Graph, execute_all
@@ -16,7 +17,6 @@ from etinynet.quantize.methods import Widths, rounder_of
 from etinynet.quantize.pipeline import batches_of, quantize_network
 from etinynet.target.base import get_target
 from etinynet.target.verify import verify
-from networks import CLASSIFIERS, SQUARE, TwoMaps, images, prepared
 
 
 def quantized(module: torch.nn.Module, shape, head, precision, bits: int) -> Graph:

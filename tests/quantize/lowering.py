@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from small_networks import pictures, small_network
+from small_networks import chain, layers_of, pictures, small_network
 from torch import Tensor
 
-from etinynet.graph import Graph, execute_all
+from etinynet.frontend.float_graph import Layer, run_layer
+from etinynet.graph import MIXED, Classification, Graph, execute_all
 from etinynet.quantize.activations import Activation, ActivationRules
 from etinynet.quantize.calibrate import ChannelStatistics, calibrate
 from etinynet.quantize.correct import round_and_correct
-from etinynet.quantize.layers import Layer, layers_of, run_layer
 from etinynet.quantize.lower import lower
 from etinynet.quantize.methods import rounder_of
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
 
 __all__ = [
-    "COUNT",
     "Steps",
     "each_operator_is_its_layer_within_a_step",
     "image",
@@ -32,8 +31,6 @@ __all__ = [
     "steps_of",
     "widths_of",
 ]
-
-COUNT = {"features": 4}
 
 
 @dataclasses.dataclass
@@ -56,14 +53,14 @@ def steps_of(
     layers: Sequence[Layer],
     bits: int = 8,
     method: str = "best",
-    count: Mapping[str, int] = COUNT,
 ) -> Steps:
     layers, widths = list(layers), widths_of(layers, bits)
     batches = [pictures(16), pictures(16, seed=2)]
     statistics = calibrate(layers, batches)
-    importance = output_sensitivity(layers, batches)
-    rules = ActivationRules(layers, statistics, importance, widths, count)
-    done = round_and_correct(layers, rounder_of(method, widths, True), rules, batches)
+    network = chain(layers)
+    importance = output_sensitivity(network, batches)
+    rules = ActivationRules(network, statistics, importance, widths)
+    done = round_and_correct(network, rounder_of(method, widths, True), rules, batches)
     return Steps(layers, statistics, rules, done.activations, done.layers, done.weights)
 
 
@@ -73,7 +70,8 @@ def steps(order: str, bits: int = 8, method: str = "best", **options: Any) -> St
 
 
 def lowered(done: Steps) -> Graph:
-    return lower("small", done.corrected, done.weights, done.activations, 32, {})
+    parts = chain(done.corrected), done.weights, done.activations
+    return lower("small", *parts, MIXED, Classification(), {})
 
 
 def image(picture: Tensor) -> np.ndarray:
@@ -99,10 +97,10 @@ def _products(
     layer: Layer, source: Tensor, residual: Tensor | None, target: Activation
 ) -> np.ndarray:
     """Magnitudes of what the factors multiply, in output steps, (H, W, C)."""
-    bare = dataclasses.replace(layer, ceiling=None)
+    bare = dataclasses.replace(layer, clamp=None)
     if layer.shift is not None:
         bare = dataclasses.replace(bare, shift=torch.zeros_like(layer.shift))
-    total = source.abs() if layer.kind == "add" else run_layer(bare, source, None).abs()
+    total = run_layer(bare, source, None).abs()
     if residual is not None:
         total = total + residual.abs()
     return (total / target.scale.abs().reshape(1, -1, 1, 1))[0].permute(1, 2, 0).numpy()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 
+from etinynet.frontend.float_graph import FloatGraph, Layer
 from etinynet.model.config import Block, EtinyNetConfig
 from etinynet.model.etinynet import EtinyNet
+from etinynet.model.networks import Network
+from etinynet.quantize.pipeline import network_of
 
-__all__ = ["ORDERS", "pictures", "small_config", "small_network"]
+__all__ = ["ORDERS", "SCORES", "chain", "layers_of", "pictures", "small_config", "small_network"]
+
+SCORES = "scores"
 
 ORDERS = ("conv_bn_relu", "conv_relu_bn")
 
@@ -58,3 +66,15 @@ def small_network(order: str, *, seed: int = 0, dead: bool = False, **changes: o
     model.train()
     model(pictures(16, seed=7))
     return model.eval()
+
+
+def layers_of(model: Network) -> list[Layer]:
+    """The traced layers of `model`."""
+    return list(network_of(model, model.config.size).layers)
+
+
+def chain(layers: Sequence[Layer], side: int = 32) -> FloatGraph:
+    """`layers` as a network whose output is the last; a stage is what has one name before a dot."""
+    names = [layer.name for layer in layers if layer.weight is not None]
+    stages = tuple(tuple(part) for _, part in groupby(names, lambda name: name.partition(".")[0]))
+    return FloatGraph(tuple(layers), (side, side, 3), (layers[-1].name,), stages)

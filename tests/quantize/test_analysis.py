@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import layers_of
 from torch import Tensor
 
 from etinynet.errors import ToolError
@@ -28,7 +29,6 @@ def weights(seed: int = 0) -> Tensor:
 def authors_layer(shared_data: Path) -> Tensor:
     """The 512x256 pointwise weights, called features3.2 in the authors' file."""
     from etinynet.opened import load_params
-    from etinynet.quantize.layers import layers_of
 
     path = shared_data / "weights" / CLASSIFIER
     loaded, _ = load_params(path.read_bytes(), path.name)

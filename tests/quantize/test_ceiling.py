@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from lowering import Steps, each_operator_is_its_layer_within_a_step, image, lowered, steps_of
-from small_networks import pictures
+from small_networks import SCORES, chain, layers_of, pictures
 from torch import nn
 
 from etinynet.errors import ConfigError
-from etinynet.graph import check, execute_all
+from etinynet.frontend.float_graph import Layer, run_layers
+from etinynet.graph import Window, check, execute_all
 from etinynet.model.mobilenet_config import MobileBlock, MobileNetConfig
 from etinynet.model.networks import Network, build_untrained
 from etinynet.quantize.equalize import equalized
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.pipeline import Quantization, quantize_model
 
 #: Odd channel counts, both kinds of block, each with and without stride, expansion and shortcut.
@@ -45,7 +45,7 @@ def network(kind: str, gain: float = 1.0) -> Network:
 
 
 def steps(kind: str, bits: int, gain: float = 1.0) -> Steps:
-    return steps_of(equalized(layers_of(network(kind, gain))), bits, count={"features": 16})
+    return steps_of(equalized(chain(layers_of(network(kind, gain)))).layers, bits)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -82,7 +82,7 @@ def test_the_ends_of_the_integers_are_0_and_the_ceiling(kind: str) -> None:
     values = execute_all(graph, image(pictures(1, seed=9)[0]))
     seen = 0
     for layer in done.corrected:
-        if layer.ceiling is None:
+        if layer.clamp is None:
             continue
         activation = done.activations[layer.name]
         low, high = -(2 ** (activation.bits - 1)), 2 ** (activation.bits - 1) - 1
@@ -106,13 +106,17 @@ def test_a_shortcut_of_more_than_8_bits() -> None:
 
 def test_the_whole_pipeline() -> None:
     for kind in CONFIGS:
-        check(quantize_model(network(kind), pictures(8), Quantization(4, pictures=8), "small", {}))
+        check(
+            quantize_model(
+                network(kind), pictures(8), Quantization(4, pictures=8), "small", None, {}
+            )
+        )
 
 
 def test_columns_behind_a_ceiling_stay() -> None:
     """A factor that moved into the layer before would move its ceiling too."""
     before = layers_of(network("separable"))
-    for old, new in zip(before, equalized(before), strict=True):
+    for old, new in zip(before, equalized(chain(before)).layers, strict=True):
         assert new is old
 
 
@@ -121,45 +125,49 @@ def residual_net() -> list[Layer]:
     generator = torch.Generator().manual_seed(0)
 
     def convolution(
-        name: str, source: str, kind: str, inside: int, outside: int, **more: object
+        name: str,
+        source: str,
+        kind: str,
+        inside: int,
+        outside: int,
+        stride: int = 1,
+        **more: object,
     ) -> Layer:
         kernel = 1 if kind == "pointwise" else 3
         weight = torch.randn(outside, inside, kernel, kernel, generator=generator) / kernel
         gain = torch.rand(outside, generator=generator) / 10 + 0.05
         shift = torch.randn(outside, generator=generator)
-        padding = kernel // 2
         return Layer(
             kind,
             name,
-            source,
-            kernel,
-            padding=padding,
+            (source,),
+            Window.square(kernel, stride, kernel // 2),
             weight=weight,
             gain=gain,
             shift=shift,
             **more,
         )
 
-    scores = torch.randn(4, 6, 1, 1, generator=generator)
+    scores, one = torch.randn(4, 6, 1, 1, generator=generator), torch.ones(4)
     return [
         convolution("stem", "input", "conv2d", 3, 6, stride=2, relu=True),
-        Layer("max_pool", "pool", "stem", kernel=2, stride=2),
-        Layer("avg_pool", "mean", "stem", kernel=3, stride=2, padding=1),
-        Layer("add", "sum", "pool", residual="mean"),
+        Layer("max_pool", "pool", ("stem",), Window.square(2, 2)),
+        Layer("avg_pool", "mean", ("stem",), Window.square(3, 2, 1)),
+        Layer("add", "sum", ("pool", "mean")),
         convolution("dw", "sum", "depthwise", 1, 6),
         convolution("left", "dw", "pointwise", 6, 6),
         convolution("right", "dw", "pointwise", 6, 6),
-        Layer("add", "both", "left", residual="right"),
+        Layer("add", "both", ("left", "right")),
         convolution("last", "both", "pointwise", 6, 6, relu=True),
-        Layer("add", "end", "last", residual="last"),
-        Layer("global_avg_pool", "features", "end"),
-        Layer("dense", SCORES, "features", weight=scores, gain=torch.ones(4), shift=torch.zeros(4)),
+        Layer("add", "end", ("last", "last")),
+        Layer("global_avg_pool", "features", ("end",)),
+        Layer("dense", SCORES, ("features",), weight=scores, gain=one, shift=torch.zeros(4)),
     ]
 
 
 @pytest.mark.parametrize("bits", [8, 3])
 def test_sums_and_windowed_means(bits: int) -> None:
-    done = steps_of(residual_net(), bits, count={"features": 64})
+    done = steps_of(residual_net(), bits)
     each_operator_is_its_layer_within_a_step(done)
     widths = {name: activation.bits for name, activation in done.activations.items()}
     assert widths["sum"] == widths["mean"] == widths["left"] == widths["right"] == 8
@@ -168,6 +176,6 @@ def test_sums_and_windowed_means(bits: int) -> None:
 
 def test_a_mean_is_that_of_torch() -> None:
     x = torch.randn(2, 3, 9, 8)
-    layer = Layer("avg_pool", "mean", "input", kernel=3, stride=2, padding=1)
+    layer = Layer("avg_pool", "mean", ("input",), Window.square(3, 2, 1))
     expected = nn.AvgPool2d(3, 2, 1)(x)
     assert torch.equal(run_layers([layer], x)["mean"], expected)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lowering import COUNT, steps_of, widths_of
-from small_networks import ORDERS, pictures, small_network
+from lowering import steps_of, widths_of
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 from torch import Tensor
 
+from etinynet.frontend.float_graph import Layer, run_layer, run_layers
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import round_and_correct, round_some
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layer, run_layers
 from etinynet.quantize.methods import rounder_of, start_rounder
 from etinynet.quantize.quantizers import levels
 from etinynet.quantize.rounding import InputMoments
@@ -26,15 +26,15 @@ def moments_of(inputs: Tensor) -> tuple[list[Layer], dict[str, InputMoments]]:
     """The float layers, and what each was shown at 8 bits."""
     layers = layers_of(small_network("conv_relu_bn"))
     batches, widths = [inputs], widths_of(layers, 8)
-    importance = output_sensitivity(layers, batches)
-    rules = ActivationRules(layers, calibrate(layers, batches), importance, widths, COUNT)
+    importance = output_sensitivity(chain(layers), batches)
+    rules = ActivationRules(chain(layers), calibrate(layers, batches), importance, widths)
     inner, shown = rounder_of("best", widths, True), {}
 
     def rounder(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
         shown[layer.name] = moments()
         return inner(layer, lambda: shown[layer.name])
 
-    round_and_correct(layers, rounder, rules, batches)
+    round_and_correct(chain(layers), rounder, rules, batches)
     return layers, shown
 
 

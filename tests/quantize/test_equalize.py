@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 from torch import Tensor
 
+from etinynet.frontend.float_graph import Layer, run_layers
+from etinynet.graph import Window
 from etinynet.quantize.equalize import equalized
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 
 PAIRS = [(f"b{index}.dw1", f"b{index}.pw") for index in range(4)]
 
@@ -32,9 +33,14 @@ def test_the_same_function(order: str, dead: bool) -> None:
     model = small_network(order, dead=dead)
     layers, x = layers_of(model), pictures(4)
     plain = scores(layers, x)
-    assert float((scores(equalized(layers), x) - plain).abs().max()) < 1e-3 * plain.abs().max()
+    assert (
+        float((scores(equalized(chain(layers)).layers, x) - plain).abs().max())
+        < 1e-3 * plain.abs().max()
+    )
     layers, x = layers_of(model.double()), x.double()
-    torch.testing.assert_close(scores(equalized(layers), x), scores(layers, x), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        scores(equalized(chain(layers)).layers, x), scores(layers, x), rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -45,7 +51,7 @@ def test_columns_of_less_different_size(order: str) -> None:
         model.blocks[1].pw.conv.weight[:, 3] *= 5
         model.blocks[2].pw.conv.weight[:, 4] /= 5
     before = {layer.name: layer for layer in layers_of(model)}
-    after = {layer.name: layer for layer in equalized(list(before.values()))}
+    after = {layer.name: layer for layer in equalized(chain(list(before.values()))).layers}
     assert list(after) == list(before)
     for maker, reader in PAIRS:
         old, new = sizes(before[reader].weight), sizes(after[reader].weight)
@@ -69,7 +75,7 @@ def test_a_column_of_almost_nothing(order: str) -> None:
     layers["b1.pw"] = dataclasses.replace(layers["b1.pw"], weight=small)
     silent = torch.zeros_like(layers["b2.pw"].weight)
     layers["b2.pw"] = dataclasses.replace(layers["b2.pw"], weight=silent)
-    after = {layer.name: layer for layer in equalized(list(layers.values()))}
+    after = {layer.name: layer for layer in equalized(chain(list(layers.values()))).layers}
     assert not after["b1.pw"].weight[:, 2].any()
     torch.testing.assert_close(after["b1.pw"].weight[:, 5], small[:, 5] * 10)
     torch.testing.assert_close(after["b1.dw1"].gain[5], layers["b1.dw1"].gain[5] / 10)
@@ -85,9 +91,10 @@ def layer(kind: str, name: str, source: str, *, residual: str | None = None) -> 
     weight = torch.arange(1.0, 1 + shape[1] * 4 * shape[2] ** 2).reshape(shape)
     one = torch.ones(4)
     if kind == "max_pool":
-        return Layer(kind, name, source, 2, 2)
-    return Layer(kind, name, source, shape[2], weight=weight, gain=one, shift=one,
-                 residual=residual)  # fmt: skip
+        return Layer(kind, name, (source,), Window.square(2, 2))
+    inputs = (source,) if residual is None else (source, residual)
+    window = Window.square(shape[2], 1, shape[2] // 2)
+    return Layer(kind, name, inputs, window, weight=weight, gain=one, shift=one)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def layer(kind: str, name: str, source: str, *, residual: str | None = None) -> 
     ids=["input", "pool", "no-pointwise", "two-readers", "read-as-shortcut", "has-shortcut"],
 )
 def test_tensors_that_are_not_free(layers: list[Layer]) -> None:
-    assert all(old is new for old, new in zip(layers, equalized(layers), strict=True))
+    assert all(old is new for old, new in zip(layers, equalized(chain(layers)).layers, strict=True))
 
 
 def test_a_chain_of_pointwise_layers() -> None:
@@ -126,7 +133,7 @@ def test_a_chain_of_pointwise_layers() -> None:
         layer("pointwise", "c", "b"),
     ]
     x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
-    plain, after = (run_layers(each, x)["c"] for each in (layers, equalized(layers)))
+    plain, after = (run_layers(each, x)["c"] for each in (layers, equalized(chain(layers)).layers))
     assert float((after - plain).abs().max()) < 1e-4 * float(plain.abs().max())
-    assert equalized(layers)[1].weight is not layers[1].weight
-    assert equalized(layers)[1].gain is not layers[1].gain
+    assert equalized(chain(layers)).layers[1].weight is not layers[1].weight
+    assert equalized(chain(layers)).layers[1].gain is not layers[1].gain

@@ -13,7 +13,7 @@ from small_networks import ORDERS, pictures
 from torch import nn
 
 from etinynet.data.images import Preprocess
-from etinynet.graph import Graph, graph_from_bytes, graph_to_bytes
+from etinynet.graph import Classification, Graph, graph_from_bytes, graph_to_bytes
 from etinynet.graph.coding import encode
 from etinynet.model.config import named_config
 from etinynet.model.etinynet import EtinyNet

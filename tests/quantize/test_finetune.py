@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_networks import pictures, small_network
+from small_networks import SCORES, chain, layers_of, pictures, small_network
 from torch.nn import functional
 
 from etinynet.data.images import Preprocess
 from etinynet.errors import ArtefactError, ConfigError
+from etinynet.frontend.float_graph import FloatGraph, Layer, run_layers
+from etinynet.graph import MIXED
 from etinynet.quantize.correct import Rounded
 from etinynet.quantize.equalize import equalized
 from etinynet.quantize.finetune import (
@@ -25,11 +27,9 @@ from etinynet.quantize.finetune import (
     recipe_of,
     stages_of,
     taught,
-    watched,
 )
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.methods import Widths, rounder_of
-from etinynet.quantize.pipeline import quantize_layers
+from etinynet.quantize.pipeline import quantize_network
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.train.loop import Epoch, Progress
 from etinynet.train.pictures import Pictures, TrainingData
@@ -42,8 +42,13 @@ def pixels(count: int, side: int, seed: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def layers() -> list[Layer]:
-    return equalized(layers_of(small_network("conv_relu_bn")))
+def network() -> FloatGraph:
+    return equalized(chain(layers_of(small_network("conv_relu_bn"))))
+
+
+@pytest.fixture(scope="module")
+def layers(network: FloatGraph) -> list[Layer]:
+    return list(network.layers)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def starts(layers: list[Layer]) -> Callable[[str], Rounded]:
     def start(method: str) -> Rounded:
         if method not in known:
             rounder = rounder_of(method, widths, method != "asq-paper")
-            known[method] = quantize_layers(layers, widths, rounder, batches)
+            known[method] = quantize_network(chain(layers), widths, rounder, MIXED, batches)
         return known[method]
 
     return start
@@ -85,14 +90,16 @@ def trained(
     progress: Callable[[Progress], None] | None = None,
 ) -> Finetuned:
     per_channel, batches = method != "asq-paper", [pictures(12)]
-    return finetune(layers, starts(method), method, per_channel, how, batches, progress)
+    return finetune(chain(layers), starts(method), method, per_channel, how, batches, progress)
 
 
 def loss_of(network: list[Layer], teacher: list[Layer], start: Rounded) -> float:
     """What training lowers, without labels, on pictures that it never sees."""
     x = pictures(16, seed=6)
-    prepared = PreparedNetwork(start.layers, "lsq", True, start.weights, start.statistics)
-    loss = distillation(prepared, teacher, start.statistics, False, watched(teacher))
+    real = chain(teacher)
+    parts = start.weights, start.statistics
+    prepared = PreparedNetwork(chain(start.layers), "lsq", True, *parts)
+    loss = distillation(prepared, real, start.statistics, False, real.stage_ends()[:-1])
     with torch.no_grad():
         prepared.values = run_layers(network, x)
         return loss(x, prepared.values[SCORES].flatten(1), torch.zeros(16).long()).item()
@@ -214,12 +221,12 @@ def test_a_resumed_run_keeps_its_own_start(
     assert same(resumed, whole)
 
 
-def test_groups_of_blocks_are_rounded_from_front_to_back(layers: list[Layer]) -> None:
-    names = [layer.name for layer in layers if layer.weight is not None]
-    ends = watched(layers)
+def test_groups_of_blocks_are_rounded_from_front_to_back(network: FloatGraph) -> None:
+    names = [layer.name for layer in network.layers if layer.weight is not None]
+    ends = network.stage_ends()[:-1]
     blocks = list(dict.fromkeys(name.partition(".")[0] for name in names))
     for epochs in (1, 2, 7, 80):
-        stages = stages_of("best", True, names, ends, epochs)
+        stages = stages_of("best", True, network, names, epochs)
         assert len(stages) == min(epochs, 4, len(blocks))
         assert sum(stage.epochs for stage in stages) == epochs
         assert max(s.epochs for s in stages) - min(s.epochs for s in stages) <= 1
@@ -311,19 +318,20 @@ def test_what_cannot_be_resumed(
 
 
 def test_the_loss_is_of_scores_tensors_and_labels(
-    layers: list[Layer], starts: Callable[[str], Rounded]
+    network: FloatGraph, starts: Callable[[str], Rounded]
 ) -> None:
     start = starts("lsq")
-    network = PreparedNetwork(start.layers, "lsq", True, start.weights, start.statistics)
+    parts = start.weights, start.statistics
+    student = PreparedNetwork(chain(start.layers), "lsq", True, *parts)
     x, labels = pictures(6, seed=6), torch.arange(6) % 5
-    scores, names = network(x), watched(layers)
+    scores, names = student(x), network.stage_ends()[:-1]
     without, with_labels = (
-        distillation(network, layers, start.statistics, labelled, names)(x, scores, labels)
+        distillation(student, network, start.statistics, labelled, names)(x, scores, labels)
         for labelled in (False, True)
     )
     entropy = functional.cross_entropy(scores, labels)
     torch.testing.assert_close(with_labels - without, entropy, rtol=1e-4, atol=1e-5)
-    real = run_layers(layers, x)
+    real = run_layers(network.layers, x)
     found, aim = (
         x.double().flatten(1) - x.double().flatten(1).mean(1, keepdim=True)
         for x in (scores, real[SCORES])
@@ -331,26 +339,26 @@ def test_the_loss_is_of_scores_tensors_and_labels(
     wanted = ((found - aim) ** 2).sum() / (aim**2).sum()
     for name in names:
         deviation = start.statistics[name].deviation.clamp_min(1e-6).reshape(1, -1, 1, 1)
-        error = ((network.values[name] - real[name]) / deviation).square().mean()
+        error = ((student.values[name] - real[name]) / deviation).square().mean()
         wanted = wanted + error / len(names)
     torch.testing.assert_close(without.double(), wanted, rtol=1e-4, atol=1e-5)
-    network.values = real
-    loss = distillation(network, layers, start.statistics, False, names)
+    student.values = real
+    loss = distillation(student, network, start.statistics, False, names)
     own = loss(x, real[SCORES].flatten(1), labels)
     assert abs(float(own)) < 1e-6
 
 
-def test_the_last_tensor_of_each_block_is_watched(layers: list[Layer]) -> None:
-    names = [layer.name for layer in layers]
-    found = watched(layers)
+def test_the_last_tensor_of_each_stage_is_matched(network: FloatGraph) -> None:
+    names = [layer.name for layer in network.layers]
+    found = network.stage_ends()[:-1]
     assert len(found) > 1
     for name in found:  # what follows it is of the next block
         assert names[names.index(name) + 1].startswith(f"b{int(name[1]) + 1}.")
-    assert names[-3].startswith(f"b{len(found)}.")  # the last block's own is not watched
+    assert names[-3].startswith(f"b{len(found)}.")  # the last block's own is not matched
 
 
 def test_without_labels_accuracy_is_agreement(layers: list[Layer], data: TrainingData) -> None:
-    found = taught(data, layers)
+    found = taught(data, chain(layers))
     assert found.train is data.train
     x = found.held_out.pixels.permute(0, 3, 1, 2).float() - 128
     assert torch.equal(found.held_out.labels, run_layers(layers, x)[SCORES].flatten(1).argmax(1))
@@ -362,7 +370,7 @@ def test_of_many_held_out_pictures_some_are_looked_at(
 ) -> None:
     pixels = data.held_out.pixels
     many = Pictures(pixels.repeat(75, 1, 1, 1), torch.zeros(75 * len(pixels)).long())
-    found = taught(dataclasses.replace(data, held_out=many), layers).held_out
+    found = taught(dataclasses.replace(data, held_out=many), chain(layers)).held_out
     assert torch.equal(found.pixels, many.pixels[::3])
     assert len(found.labels) == 200
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, layers_of, pictures, small_network
 
-from etinynet.errors import UnsupportedError
-from etinynet.quantize.layers import SCORES, layers_of, run_layers
+from etinynet.frontend.float_graph import run_layers
+from etinynet.quantize.pipeline import network_of
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -51,11 +51,28 @@ def test_order_and_shortcuts(order: str) -> None:
     assert bool((layers["b0.pw"].gain == 1).all()) == (order == "conv_bn_relu")
 
 
-def test_no_scores_no_layers() -> None:
-    with pytest.raises(UnsupportedError, match="without classifier gives no scores"):
-        layers_of(small_network(ORDERS[0], classes=0))
+@torch.no_grad()
+def test_a_network_without_classifier_ends_in_its_last_map() -> None:
+    model, x = small_network(ORDERS[0], classes=0), pictures(4)
+    network = network_of(model, 32)
+    assert network.outputs == ("b3.dw2",) or network.layers[-1].kind == "add"
+    assert network.shapes[network.outputs[0]] == (4, 4, 16)
+    found = network.scores(run_layers(network.layers, x))
+    torch.testing.assert_close(found, model.features(x).flatten(1), rtol=1e-4, atol=1e-4)
 
 
-def test_clipped_activations_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="activation_clip has no integer form"):
-        layers_of(small_network(ORDERS[0], activation_clip=12.0))
+@pytest.mark.parametrize("order", ORDERS)
+@torch.no_grad()
+def test_clipped_activations_are_clamped_before_what_is_added(order: str) -> None:
+    model, x = small_network(order, activation_clip=0.7), pictures(4)
+    layers = layers_of(model)
+    assert {layer.clamp for layer in layers if layer.weight is not None} == {(-0.7, 0.7), None}
+    assert [layer.name for layer in layers if layer.kind == "add"] != []
+    scores = run_layers(layers, x)[SCORES].flatten(1)
+    torch.testing.assert_close(scores, model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_stages_are_the_blocks() -> None:
+    stages = network_of(small_network(ORDERS[0]), 32).stages
+    blocks = [tuple(f"b{i}.{part}" for part in ("dw1", "pw", "dw2")) for i in range(4)]
+    assert stages == (("stem",), *blocks, (SCORES,))

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_networks import pictures
+from small_networks import SCORES, chain, pictures
 from test_prepared import moved, network_of, started
 
+from etinynet.frontend.float_graph import run_layers
 from etinynet.quantize.gradual import pull_at
-from etinynet.quantize.layers import SCORES, run_layers
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import asq_latent, levels, rescaled
 from etinynet.quantize.weights import lowest_code
@@ -20,7 +20,7 @@ from etinynet.quantize.weights import lowest_code
 
 def float_start(method: str, bits: int) -> PreparedNetwork:
     layers, start = started(method, "conv_relu_bn", bits, True)
-    return PreparedNetwork(layers, method, True, start.weights, start.statistics)
+    return PreparedNetwork(chain(layers), method, True, start.weights, start.statistics)
 
 
 @pytest.mark.parametrize("method", ["best", "asq"])

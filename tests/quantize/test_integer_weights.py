@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import small_network
+from small_networks import layers_of, small_network
 from torch import Tensor
 
 from etinynet.errors import ConfigError
-from etinynet.quantize.layers import Layer, layers_of
+from etinynet.frontend.float_graph import Layer
+from etinynet.graph import Window
 from etinynet.quantize.methods import METHODS, PAPER_LAMBDA, Widths, rounder_of, start_value
 from etinynet.quantize.quantizers import asq, dorefa_symmetric, least_squares_scale, levels, lsq
 from etinynet.quantize.rounding import InputMoments, round_compensated
@@ -28,7 +29,7 @@ def moments() -> InputMoments:
 
 
 def rounded(method: str, weight: Tensor, bits: int, per_channel: bool = True) -> QuantizedWeight:
-    layer = Layer("conv2d", "a", "input", kernel=weight.shape[-1], weight=weight)
+    layer = Layer("conv2d", "a", ("input",), Window.square(weight.shape[-1]), weight)
     return rounder_of(method, {"a": bits}, per_channel)(layer, moments)
 
 
@@ -91,7 +92,7 @@ def seen(layer: Layer) -> InputMoments:
 
 @pytest.mark.parametrize("per_channel", [True, False], ids=["channel", "layer"])
 def test_asq_rounds_the_compensated_weight(per_channel: bool) -> None:
-    layer = Layer("conv2d", "a", "input", kernel=2, weight=random_weight(0))
+    layer = Layer("conv2d", "a", ("input",), Window.square(2), random_weight(0))
     gathered = seen(layer)
     found = rounder_of("asq", {"a": 4}, per_channel)(layer, lambda: gathered)
     weight = round_compensated(layer.weight, 4, gathered).rounded().double()
@@ -104,7 +105,7 @@ def test_asq_rounds_the_compensated_weight(per_channel: bool) -> None:
 
 
 def test_best_is_compensated_rounding() -> None:
-    layer = Layer("conv2d", "a", "input", kernel=2, weight=random_weight(0))
+    layer = Layer("conv2d", "a", ("input",), Window.square(2), random_weight(0))
     gathered = seen(layer)
     for per_channel in (True, False):
         found = rounder_of("best", {"a": 3}, per_channel)(layer, lambda: gathered)

@@ -18,15 +18,24 @@ from lowering import (
     steps_of,
     widths_of,
 )
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 from torch import Tensor
 
-from etinynet.errors import ConfigError, DataError, GraphError, UnsupportedError
-from etinynet.graph import Graph, check, execute, execute_all, graph_to_bytes
+from etinynet.errors import ConfigError, DataError, GraphError
+from etinynet.frontend.float_graph import INPUT, Layer, run_layers
+from etinynet.graph import (
+    INT8,
+    MIXED,
+    Graph,
+    Precision,
+    check,
+    execute,
+    execute_all,
+    graph_to_bytes,
+)
 from etinynet.quantize.activations import Activation, fake_quantize
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import round_and_correct
-from etinynet.quantize.layers import INPUT, SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.lower import lower
 from etinynet.quantize.methods import rounder_of
 from etinynet.quantize.pipeline import Quantization, quantize_model
@@ -45,7 +54,7 @@ def test_calibration_pictures_without_any_spread(order: str, bits: int) -> None:
     """One picture, one picture many times, or one colour leave inputs that never vary."""
     one = pictures(1)
     for x in (one, one.expand(3, -1, -1, -1), torch.zeros(2, 3, 32, 32), 0 * one - 128):
-        check(quantize_model(small_network(order), x, Quantization(bits), "small", {}))
+        check(quantize_model(small_network(order), x, Quantization(bits), "small", None, {}))
 
 
 def noise_ratio(graph: Graph, order: str, **options: Any) -> float:
@@ -62,7 +71,7 @@ def noise_ratio(graph: Graph, order: str, **options: Any) -> float:
 @functools.cache
 def quantized(order: str, bits: int = 8, **options: Any) -> Graph:
     model = small_network(order, **options)
-    return quantize_model(model, pictures(32), Quantization(bits, pictures=32), "small", {})
+    return quantize_model(model, pictures(32), Quantization(bits, pictures=32), "small", None, {})
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -86,7 +95,7 @@ def test_a_channel_that_never_fires() -> None:
     model = small_network("conv_bn_relu")
     model.blocks[1].pw.norm.bias[2] = -50
     model.blocks[2].dw2.norm.bias[3] = -50
-    graph = quantize_model(model, pictures(32), Quantization(8, pictures=32), "small", {})
+    graph = quantize_model(model, pictures(32), Quantization(8, pictures=32), "small", None, {})
     values = execute_all(graph, image(pictures(1)[0]))
     for name, channel in (("b1.pw", 2), ("b2.dw2", 3)):
         tensor = graph.tensors[name]
@@ -115,7 +124,7 @@ def test_correction_reduces_the_error(order: str) -> None:
             else dataclasses.replace(layer, weight=done.weights[layer.name].dequantized())
             for layer in done.layers
         ]
-        plain = lower("small", bare, done.weights, done.activations, 32, {})
+        plain = lowered(dataclasses.replace(done, corrected=bare))
         pair = [noise_ratio(graph, order, seed=seed) for graph in (lowered(done), plain)]
         gained.append(pair[0] - pair[1])
     assert np.mean(gained) > 0.5, gained
@@ -148,7 +157,8 @@ def test_correction_of_an_exact_network_changes_little(
         for layer in layers_of(small_network(order))
     ]
     rounder = rounder_of("lsq", widths_of(layers, 8), True)
-    done = round_and_correct(layers, rounder, Fine(layers, [pictures(8)]), [pictures(8)])
+    rules = Fine(layers, [pictures(8)])
+    done = round_and_correct(chain(layers), rounder, rules, [pictures(8)])
     for name, weight in done.weights.items():
         assert torch.equal(weight.integers, exact[name].integers)
     for layer, fitted in zip(layers, done.layers, strict=True):
@@ -171,6 +181,7 @@ def test_the_form_of_the_graph() -> None:
             "layer_bits": [],
             "per_layer": False,
             "pictures": 32,
+            "precision": "mixed",
         }
     }
     assert graph.tensors[INPUT].shape == (32, 32, 3)
@@ -213,8 +224,9 @@ def test_impossible_numbers_are_refused_in_words() -> None:
         lowered(impossible(done, shift=1e12))
     with pytest.raises(ConfigError, match=r"layer 'b1.pw': bias .* leaves int32"):
         lowered(impossible(done, bias=1e12))
+    network = chain(done.corrected)
     with pytest.raises(GraphError, match=r"lowering 'a b': graph: name is 'a b', allowed is a C"):
-        lower("a b", done.corrected, done.weights, done.activations, 32, {})
+        lower("a b", network, done.weights, done.activations, MIXED, None, {})
 
 
 def test_a_sum_beyond_int32_is_refused() -> None:
@@ -249,11 +261,22 @@ def test_calibration_needs_finite_numbers() -> None:
         calibrate(layers, [pictures(1) * float("nan")])
 
 
-def test_a_tensor_read_in_two_ways_is_refused() -> None:
+@pytest.mark.parametrize("precision", [MIXED, INT8], ids=lambda precision: precision.name)
+def test_a_tensor_has_the_bits_that_all_its_readers_take(precision: Precision) -> None:
+    """Read by a pool and a pointwise layer it has 8 bits, and one scale for all channels."""
     done = steps("conv_bn_relu")
-    extra = dataclasses.replace(done.layers[3], name="more", input="stem")
-    with pytest.raises(UnsupportedError, match="layer 'stem': read by max_pool, pointwise alike"):
-        dataclasses.replace(done.rules, layers=[*done.layers, extra])
+    extra = dataclasses.replace(done.layers[3], name="more", inputs=("stem",))
+    network = chain([*done.layers, extra])
+    widths = {**done.rules.widths, "more": 8}
+    rules = dataclasses.replace(done.rules, network=network, widths=widths, precision=precision)
+    shared = rules.choose(done.layers[0], done.weights["stem"], done.activations)
+    assert shared.bits == 8
+    assert len(shared.scale.unique()) == 1
+    own = done.rules.choose(done.layers[0], done.weights["stem"], done.activations)
+    assert own.bits == 8
+    assert len(own.scale.unique()) > 1
+    wide = rules.choose(done.layers[2], done.weights["b0.dw1"], done.activations)
+    assert (wide.bits > 8) == (precision is MIXED)
 
 
 def mean_offsets(done: Steps) -> float:

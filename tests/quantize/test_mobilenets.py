@@ -29,7 +29,7 @@ def quantized(name: str, size: int = SIZE, classes: int = CLASSES) -> Graph:
     """Random weights; the normalizations' statistics are those of the calibration pictures."""
     x = pictures(8, size)
     model = build_untrained(named_config(name, classes, size), x)
-    return quantize_model(model, x, Quantization(8, pictures=8), "mobile", {})
+    return quantize_model(model, x, Quantization(8, pictures=8), "mobile", None, {})
 
 
 def image(size: int = SIZE) -> np.ndarray:

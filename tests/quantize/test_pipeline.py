@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 from lowering import image
-from small_networks import pictures, small_network
+from small_networks import SCORES, pictures, small_network
 
 from etinynet.data.images import Preprocess
 from etinynet.errors import ConfigError
+from etinynet.frontend.float_graph import FloatGraph, Layer
 from etinynet.graph import Graph, check, execute, graph_from_bytes, graph_to_bytes
 from etinynet.quantize import pipeline
 from etinynet.quantize.correct import Rounded, Rounder
 from etinynet.quantize.finetune import Finetuning, recipe_of
-from etinynet.quantize.layers import SCORES, Layer
 from etinynet.quantize.methods import METHODS
 from etinynet.quantize.pipeline import (
     Quantization,
     _middles,
     _mixed,
-    quantize_layers,
     quantize_model,
+    quantize_network,
 )
 from etinynet.quantize.rounding import InputMoments, round_compensated
 from etinynet.target.host import HostTarget
@@ -37,7 +37,7 @@ from etinynet.train.pictures import Pictures, TrainingData
 def made(config: Quantization, finetuning: Finetuning | None = None) -> Graph:
     config = dataclasses.replace(config, pictures=24)
     return quantize_model(
-        small_network("conv_relu_bn"), pictures(24), config, "small", {"a": [1]}, finetuning
+        small_network("conv_relu_bn"), pictures(24), config, "small", None, {"a": [1]}, finetuning
     )
 
 
@@ -166,11 +166,11 @@ def test_the_trained_network_is_calibrated_on_both(
 ) -> None:
     counts: list[int] = []
 
-    def counting(layers: list[Layer], *others: Any) -> Rounded:
+    def counting(network: FloatGraph, *others: Any) -> Rounded:
         counts.append(sum(len(batch) for batch in others[-1]))
-        return quantize_layers(layers, *others)
+        return quantize_network(network, *others)
 
-    monkeypatch.setattr(pipeline, "quantize_layers", counting)
+    monkeypatch.setattr(pipeline, "quantize_network", counting)
     data = training_data()
     recipe = recipe_of(1, 5, True)
     made(Quantization(4, "best"), Finetuning(data, False, recipe, tmp_path / "state", {}))
@@ -183,11 +183,11 @@ def test_a_classifier_that_asq_did_not_train_has_error_compensated_integers(
     """Not the nearest levels behind ASQ's tanh, which it has where nothing is trained."""
     used: list[tuple[Layer, Rounder]] = []
 
-    def kept(layers: list[Layer], widths: Any, rounder: Rounder, batches: Any) -> Rounded:
-        used.append((layers[-1], rounder))
-        return quantize_layers(layers, widths, rounder, batches)
+    def kept(network: FloatGraph, widths: Any, rounder: Rounder, *others: Any) -> Rounded:
+        used.append((network.layers[-1], rounder))
+        return quantize_network(network, widths, rounder, *others)
 
-    monkeypatch.setattr(pipeline, "quantize_layers", kept)
+    monkeypatch.setattr(pipeline, "quantize_network", kept)
     how = Finetuning(training_data(), False, recipe_of(1, 5, True), tmp_path / "state", {})
     made(Quantization(4, "asq"), how)
     layer = used[1][0]
@@ -208,6 +208,7 @@ def test_a_classifier_that_asq_did_not_train_has_error_compensated_integers(
         ({"pictures": 2049}, "pictures is 2049, allowed are 1 to 2048"),
         ({"method": "gptq"}, "method is 'gptq', allowed are best, lsq, asq, asq-paper, dorefa"),
         ({"per_layer": True}, "per_layer is True; method 'best' has one scale an output channel"),
+        ({"precision": "int4"}, "precision 'int4' is unknown, allowed are mixed, int8"),
         ({"layer_bits": (("stem", 1),)}, "layer_bits: 'stem' has 1, allowed are 2 to 8"),
     ],
 )

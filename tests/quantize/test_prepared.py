@@ -6,15 +6,15 @@ import functools
 
 import pytest
 import torch
-from lowering import COUNT, widths_of
-from small_networks import ORDERS, pictures, small_network
+from lowering import widths_of
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 
+from etinynet.frontend.float_graph import Layer, run_layer, run_layers
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, round_and_correct
 from etinynet.quantize.equalize import equalized
 from etinynet.quantize.gradual import SLOW
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layer, run_layers
 from etinynet.quantize.methods import METHODS, rounder_of
 from etinynet.quantize.prepared import PreparedNetwork
 from etinynet.quantize.quantizers import clamped, levels, rescaled
@@ -24,13 +24,14 @@ from etinynet.quantize.weights import lowest_code
 @functools.cache
 def started(method: str, order: str, bits: int, per_channel: bool) -> tuple[list[Layer], Rounded]:
     """The float layers and their start; every channel is as important as every other."""
-    layers = equalized(layers_of(small_network(order)))
+    network = equalized(chain(layers_of(small_network(order))))
+    layers = list(network.layers)
     batches, widths = [pictures(12)], widths_of(layers, bits)
     statistics = calibrate(layers, batches)
     importance = {name: torch.ones(len(one.low)).double() for name, one in statistics.items()}
-    rules = ActivationRules(layers, statistics, importance, widths, COUNT)
+    rules = ActivationRules(network, statistics, importance, widths)
     rounder = rounder_of(method, widths, per_channel)
-    return layers, round_and_correct(layers, rounder, rules, batches)
+    return layers, round_and_correct(network, rounder, rules, batches)
 
 
 def network_of(
@@ -38,7 +39,9 @@ def network_of(
 ) -> tuple[PreparedNetwork, Rounded]:
     per_channel = per_channel and method != "asq-paper"
     _, start = started(method, order, bits, per_channel)
-    network = PreparedNetwork(start.layers, method, per_channel, start.weights, start.statistics)
+    network = PreparedNetwork(
+        chain(start.layers), method, per_channel, start.weights, start.statistics
+    )
     return network, start
 
 
@@ -127,7 +130,7 @@ def test_wide_weights_get_no_bias(bits: int) -> None:
     for order, biased in (("conv_relu_bn", bits <= 6), ("conv_bn_relu", True)):
         layers, start = started("best", order, bits, True)
         for begun in (layers, start.layers):
-            network = PreparedNetwork(begun, "best", True, start.weights, start.statistics)
+            network = PreparedNetwork(chain(begun), "best", True, start.weights, start.statistics)
             for layer in network.quantized()[0]:
                 assert (layer.bias is not None) == (layer.relu and biased)
 
@@ -185,7 +188,9 @@ def test_following_layers_move_as_floats() -> None:
     _, start = network_of("best")
     layers, _ = started("best", "conv_relu_bn", 4, True)
     names = list(start.weights)
-    network = PreparedNetwork(layers, "best", True, start.weights, start.statistics, names[3:])
+    network = PreparedNetwork(
+        chain(layers), "best", True, start.weights, start.statistics, names[3:]
+    )
     x = pictures(4, seed=3)
     before = {layer.name: layer for layer in network.quantized()[0]}
     for layer in layers[1:]:

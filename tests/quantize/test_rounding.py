@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from etinynet.errors import ConfigError
-from etinynet.quantize.layers import Layer, run_layer
+from etinynet.frontend.float_graph import Layer, run_layer
+from etinynet.graph import Window
 from etinynet.quantize.quantizers import levels
 from etinynet.quantize.rounding import (
     InputMoments,
@@ -36,7 +37,8 @@ def layer_of(kind: str, generator: torch.Generator) -> Layer:
     shape, kernel, stride, padding = SHAPES[kind]
     weight = torch.randn(shape, generator=generator)
     one, zero = torch.ones(shape[0]), torch.zeros(shape[0])
-    return Layer(kind, "a", "input", kernel, stride, padding, weight, gain=one, shift=zero)
+    window = Window.square(kernel, stride, padding)
+    return Layer(kind, "a", ("input",), window, weight, gain=one, shift=zero)
 
 
 def correlated(kind: str, generator: torch.Generator) -> Tensor:

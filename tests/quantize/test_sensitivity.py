@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 from torch import Tensor
 
-from etinynet.quantize.layers import INPUT, SCORES, Layer, layers_of, run_layer
+from etinynet.frontend.float_graph import INPUT, Layer, run_layer
 from etinynet.quantize.sensitivity import output_sensitivity
 
 #: (layer, channel): wide and narrow tensors, early and late, with and without shortcut.
@@ -60,7 +60,7 @@ def doubles(order: str) -> list[Layer]:
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_gain_of_noise_is_as_measured(order: str) -> None:
     layers, x = doubles(order), pictures(48).double()
-    estimates = output_sensitivity(layers, [x[:24], x[24:]])
+    estimates = output_sensitivity(chain(layers), [x[:24], x[24:]])
     for name, channel in WATCHED:
         estimate = float(estimates[name][channel])
         assert estimate == pytest.approx(measured(layers, x, name, channel), rel=0.35), name
@@ -69,14 +69,14 @@ def test_the_gain_of_noise_is_as_measured(order: str) -> None:
 def test_the_scores_themselves_have_the_gain_of_their_centring() -> None:
     """A score moves the centred scores by 1 - 1/n of its square, once a picture."""
     layers, x = doubles("conv_bn_relu"), pictures(64).double()
-    gains = output_sensitivity(layers, [x] * 20)[SCORES] / (64 * 20)
+    gains = output_sensitivity(chain(layers), [x] * 20)[SCORES] / (64 * 20)
     torch.testing.assert_close(gains, torch.full((5,), 0.8).double(), rtol=0.12, atol=0)
 
 
 def test_a_dead_channel_disturbs_nothing() -> None:
     model = small_network("conv_bn_relu")
     model.blocks[1].dw2.conv.weight.data[3] = 0
-    gains = output_sensitivity(layers_of(model), [pictures(4)])
+    gains = output_sensitivity(chain(layers_of(model)), [pictures(4)])
     assert gains["b1.pw"][3] == 0
     assert bool((gains["b1.pw"][[0, 1, 2]] > 0).all())
 
@@ -84,14 +84,17 @@ def test_a_dead_channel_disturbs_nothing() -> None:
 def test_every_layer_has_its_channels_and_the_seed_decides() -> None:
     layers, batches = layers_of(small_network("conv_relu_bn")), [pictures(4), pictures(4, seed=2)]
     with torch.no_grad():  # a caller that wants no gradients
-        gains = output_sensitivity(layers, batches)
+        gains = output_sensitivity(chain(layers), batches)
     assert {name: len(gain) for name, gain in gains.items()} == {
         layer.name: len(layer.gain)
         if layer.gain is not None
         else {"pool": 8, "features": 16}[layer.name]
         for layer in layers
     }
-    again, other = output_sensitivity(layers, batches), output_sensitivity(layers, batches, seed=1)
+    again, other = (
+        output_sensitivity(chain(layers), batches),
+        output_sensitivity(chain(layers), batches, seed=1),
+    )
     for name, gain in gains.items():
         assert gain.dtype == torch.float64
         assert not gain.requires_grad

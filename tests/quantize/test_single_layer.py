@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, chain, layers_of, pictures, small_network
 
 from etinynet.errors import DataError
-from etinynet.quantize.layers import SCORES, layers_of, run_layers
+from etinynet.frontend.float_graph import run_layers
 from etinynet.quantize.single_layer import fitted_versions, measure_versions
 
 
@@ -19,7 +19,7 @@ def test_costs_are_those_of_whole_runs(order: str) -> None:
     batches = list(pictures(12).split(5))
     versions = dict(fitted_versions(layers, 3, batches))
     labels = torch.arange(12) % 5
-    found = measure_versions(layers, versions, zip(batches, labels.split(5), strict=True))
+    found = measure_versions(chain(layers), versions, zip(batches, labels.split(5), strict=True))
     real = run_layers(layers, pictures(12))[SCORES].flatten(1)
     assert found.n == 12
     assert found.float_top1 == (real.argmax(1) == labels).double().mean().item()
@@ -65,7 +65,7 @@ def test_eight_bits_cost_little_and_two_bits_more() -> None:
     error = {}
     for bits in (2, 4, 8):
         versions = dict(fitted_versions(layers, bits, batches))
-        found = measure_versions(layers, versions, [(batches[0], None)])
+        found = measure_versions(chain(layers), versions, [(batches[0], None)])
         assert found.float_top1 is None
         assert all(cost.top1 is None for cost in found.costs.values())
         error[bits] = sum(cost.score_error for cost in found.costs.values())
@@ -76,17 +76,17 @@ def test_bad_pictures() -> None:
     layers = layers_of(small_network("conv_relu_bn"))
     versions = {layer.name: layer for layer in layers}
     with pytest.raises(DataError, match="0 pictures, at least 1"):
-        measure_versions(layers, versions, [])
+        measure_versions(chain(layers), versions, [])
     with pytest.raises(DataError, match="not finite"):
-        measure_versions(layers, versions, [(pictures(2) * torch.inf, None)])
+        measure_versions(chain(layers), versions, [(pictures(2) * torch.inf, None)])
 
 
 def test_same_network_costs_nothing() -> None:
     layers = layers_of(small_network("conv_bn_relu", dead=True))
     versions = {layer.name: layer for layer in layers}
-    found = measure_versions(layers, versions, [(pictures(4), None)])
+    found = measure_versions(chain(layers), versions, [(pictures(4), None)])
     assert {(c.agreement, c.score_error) for c in found.costs.values()} == {(1.0, 0.0)}
     costs = measure_versions(
-        layers, dict(fitted_versions(layers, 4, [pictures(4)])), [(pictures(4), None)]
+        chain(layers), dict(fitted_versions(layers, 4, [pictures(4)])), [(pictures(4), None)]
     ).costs
     assert all(torch.isfinite(torch.tensor(c.score_error)) for c in costs.values())

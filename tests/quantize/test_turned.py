@@ -14,10 +14,10 @@ from lowering import (
     lowered,
     steps_of,
 )
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, layers_of, pictures, small_network
 
+from etinynet.frontend.float_graph import Layer, run_layers
 from etinynet.graph import execute, execute_all
-from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 
 #: Their outputs are read by depthwise layers, shortcuts and the global average only.
 MAKERS = [f"b{index}.{part}" for index in range(4) for part in ("pw", "dw2")]
@@ -34,7 +34,7 @@ def one_sided(order: str, shortcuts: bool, seed: int) -> list[Layer]:
                 layer,
                 gain=layer.gain.abs() * signs,
                 shift=torch.zeros_like(layer.shift),
-                residual=layer.residual if shortcuts else None,
+                inputs=layer.inputs if shortcuts else layer.inputs[:1],
             )
         layers.append(layer)
     return layers
@@ -133,7 +133,7 @@ def test_mirrored_channels_give_the_same_integers(order: str, shortcuts: bool) -
     """Turned over, a channel and its mirror image are the same; the average's may round apart."""
     layers = layers_of(small_network(order, seed=1))
     if not shortcuts:
-        layers = [dataclasses.replace(layer, residual=None) for layer in layers]
+        layers = [dataclasses.replace(layer, inputs=layer.inputs[:1]) for layer in layers]
     x = pictures(4, seed=9)
     others = mirrored(layers)
     torch.testing.assert_close(run_layers(others, x)[SCORES], run_layers(layers, x)[SCORES])
