@@ -57,8 +57,8 @@ def test_sanitizers_find_an_arena_that_is_too_small(
 ) -> None:
     right = host.compile_graph
 
-    def wrong(graph: Graph, mode: str | None) -> dict[str, bytes]:
-        files = right(graph, mode=mode)
+    def wrong(graph: Graph, **options: str | None) -> dict[str, bytes]:
+        files = right(graph, **options)
         header = files["net.h"].decode()
         size = header.split("NET_ARENA_BYTES ", 1)[1].split("\n", 1)[0]
         smaller = header.replace(f"ARENA_BYTES {size}", f"ARENA_BYTES {int(size) - 64}")
