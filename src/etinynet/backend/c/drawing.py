@@ -39,7 +39,7 @@ class _Scale:
     """From times and bytes to pixels."""
 
     def __init__(self, plan: Plan) -> None:
-        self.times, self.bytes = 2 * plan.events, max(plan.arena_bytes, 1)
+        self.times, self.bytes = 2 * len(plan.events), max(plan.arena_bytes, 1)
 
     def x(self, time: float) -> float:
         return _LEFT + _PLOT_WIDTH * time / self.times
@@ -142,7 +142,7 @@ def _axes(plan: Plan, scale: _Scale) -> list[str]:
         y = scale.y(size)
         lines.append(f'<path d="M{_LEFT} {y:.1f}H{right:.1f}" class="grid"/>')
         lines.append(_text(_LEFT - 6, y + 4, f"{size:,}", ' text-anchor="end"'))
-        call = plan.events * tick // _TICKS
+        call = len(plan.events) * tick // _TICKS
         lines.append(_text(scale.x(2 * call), bottom + 18, str(call), ' text-anchor="middle"'))
     begin = 0
     for size in plan.regions[:-1]:
@@ -165,7 +165,7 @@ def memory_svg(graph: Graph, plan: Plan) -> bytes:
     heading = (
         f"{_shortened(graph.name, _LONGEST_TITLE)}: memory plan {plan.mode}, "
         f"{plan.arena_bytes:,} bytes of arena, "
-        f"{plan.peak_bytes:,} in use at the worst call, {plan.events:,} calls"
+        f"{plan.peak_bytes:,} in use at the worst call, {len(plan.events):,} calls"
     )
     width, height = _width(used), _TOP + _PLOT_HEIGHT + _BOTTOM
     # without a size of its own it fills the window that shows it, and is cut nowhere

@@ -9,7 +9,7 @@ from etinynet.backend.c.layout import Layout
 from etinynet.backend.c.place import ALIGNMENT, Box, place
 from etinynet.backend.c.replay import replay
 from etinynet.backend.c.rows import STRIP_PIXELS, scratch_of
-from etinynet.backend.c.schedule import Choice, Step, first_position
+from etinynet.backend.c.schedule import Choice, Event, Step, first_position
 from etinynet.backend.c.search import Draft, quickest, smallest
 from etinynet.errors import ConfigError
 from etinynet.graph.ir import Graph
@@ -32,6 +32,7 @@ class Plan:
     picture) are offsets of the operators that have them. `regions` are the sizes of the pieces of
     memory the arena is made of, `region_bytes` what is used of each. `spans` gives first and last
     time of each row, `small` those of scratch and pads by name ("scratch 3"), as in rows.py.
+    `events` are all calls in order.
     `start` is the operator the driver tries first after each picture row. `peak_bytes` bounds every
     placement of this schedule from below.
     """
@@ -48,7 +49,7 @@ class Plan:
     arena_bytes: int
     regions: tuple[int, ...]
     peak_bytes: int
-    events: int
+    events: tuple[Event, ...]
     start: int
     spans: dict[str, tuple[tuple[int, int], ...]]
     small: dict[str, Box]
@@ -105,7 +106,7 @@ def _plan(graph: Graph, mode: str, found: Draft, regions: Sequence[int]) -> Plan
         arena_bytes=total,
         regions=tuple(size // ALIGNMENT * ALIGNMENT for size in regions),
         peak_bytes=found.peak,
-        events=len(found.events),
+        events=tuple(found.events),
         start=first_position(graph, found.steps),
         spans={name: tuple(spans) for name, spans in found.rows.spans.items()},
         small={box.name: box for box in boxes if ":" not in box.name},
@@ -118,14 +119,32 @@ def _draft(graph: Graph, mode: str) -> Draft:
     return smallest(graph, strips=mode == "stream")
 
 
+def _quickest_first(mode: str) -> tuple[str, ...]:
+    """The modes whose order of work serves `mode`: itself and all that promise more memory."""
+    return MODES[MODES.index(mode) :][::-1]
+
+
+def _least(graph: Graph, mode: str, regions: Sequence[int], drafts: dict[str, Draft]) -> Plan:
+    """The smallest plan that serves `mode`; of equal ones the quickest.
+
+    The search of a mode takes the best step each time, which does not always end at the least.
+    """
+    names = _quickest_first(mode)
+    for name in names:
+        drafts[name] = drafts.get(name) or _draft(graph, name)
+    plans = [_plan(graph, mode, drafts[name], regions) for name in names]
+    return min(plans, key=lambda plan: plan.arena_bytes)
+
+
 def make_plan(graph: Graph, mode: str | None = None, regions: Sequence[int] = ()) -> Plan:
     """The plan of `graph`, a legal graph, in one of `MODES`, checked by an independent replay.
 
     `regions` are the bytes of the pieces of memory that may hold the arena, the one to fill first
     at the head; no row lies across an end. The first alone is used if the plan fits it. What fits
     in none ends behind the last: `arena_bytes` then exceeds their sum. Without them the arena is
-    one piece of any size. Without a mode it is the quickest that fits, or else the smallest. Raises
-    ConfigError for an unknown mode, UnsupportedError where the backend lacks a kernel or layout.
+    one piece of any size. Without a mode it is the quickest that fits, or else the smallest. A mode
+    never takes more than one behind it in `MODES`. Raises ConfigError for an unknown mode,
+    UnsupportedError where the backend lacks a kernel or layout.
     """
     if mode is not None and mode not in MODES:
         raise ConfigError(f"plan: {mode!r} is unknown, allowed are {', '.join(MODES)}")
@@ -134,8 +153,7 @@ def make_plan(graph: Graph, mode: str | None = None, regions: Sequence[int] = ()
     plan = None
     for pieces in dict.fromkeys((tuple(regions[:1]), tuple(regions))):
         for name in modes:
-            drafts[name] = drafts.get(name) or _draft(graph, name)
-            plan = _plan(graph, name, drafts[name], pieces)
+            plan = _least(graph, name, pieces, drafts)
             replay(graph, plan)
             if not pieces or plan.arena_bytes <= sum(plan.regions):
                 return plan

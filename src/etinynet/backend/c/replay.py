@@ -6,6 +6,7 @@ from the graph, so that a mistake in the planner's lives, places or offsets show
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -134,10 +135,11 @@ def _call(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: i
     reader = f"operator {op.name!r}"
     gathers = plan.choice.gathers(graph, index)
     inputs = [(source.input, number) for number in _rows_read(graph, source, row, rows)]
-    read = list(inputs)
+    shortcut = []
     if op.residual is not None:
-        read += [(op.residual, number) for number in range(row, row + rows)]
+        shortcut = [(op.residual, number) for number in range(row, row + rows)]
         arena.check_together(op.residual, row, rows, reader)
+    read = [*inputs, *shortcut]
     for name, number in read:
         arena.check(name, number, reader)
     if source.kind in ("pointwise", "dense", "global_avg_pool") and not gathers:
@@ -152,9 +154,8 @@ def _call(graph: Graph, plan: Plan, arena: _Arena, index: int, row: int, rows: i
     for made in range(row, row + rows):
         arena.write(op.output, made)
     spared = _spared(graph, plan, index, row) if rows == 1 else []
-    for name, number in read:
-        if gathers and name == op.input:
-            continue
+    # what is gathered is input alone: the kernel reads its shortcut while it writes
+    for name, number in shortcut if gathers else read:
         lies_on = arena.row(name, number) == arena.row(op.output, row)
         if (name, number) in spared and lies_on and _in_place(plan, name, op.output):
             continue
@@ -179,26 +180,41 @@ def _check_scratch(plan: Plan, arena: _Arena, index: int, op: Op) -> None:
             _fail(f"operator {op.name!r} writes its output over its scratch")
 
 
+def _check_strips(graph: Graph, plan: Plan) -> None:
+    """A tensor made in strips is never whole: one operator reads it, once, as input."""
+    reads = [name for op in graph.ops for name in (op.input, op.residual)]
+    for index, before in plan.choice.strips.items():
+        name = graph.ops[before].output
+        if graph.ops[index].input != name or reads.count(name) != 1 or name in plan.places:
+            _fail(f"tensor {name!r} is made in strips, but not for one reader alone")
+
+
+def _check_calls(plan: Plan, calls: list[tuple[int, int, int]]) -> None:
+    for number, (call, planned) in enumerate(zip_longest(calls, plan.events)):
+        if call != planned:
+            _fail(f"call {number} (operator, row, rows) is {call}, planned is {planned}")
+
+
 def replay(graph: Graph, plan: Plan) -> None:
     """Runs all calls of `plan`. Raises EtinynetError if a row is read that is not there."""
+    _check_strips(graph, plan)
     arena = _Arena(plan)
     made = dict.fromkeys(graph.tensors, 0)
-    calls = 0
+    calls: list[tuple[int, int, int]] = []
     for picture_row in range(graph.tensors[graph.input].shape[0]):
         arena.write(graph.input, picture_row)
         made[graph.input] += 1
-        calls += 1
+        calls.append((-1, picture_row, 1))
         while (call := _next_call(graph, plan, made)) is not None:
             index, rows = call
             name = graph.ops[index].output
             _call(graph, plan, arena, index, made[name], rows)
+            calls.append((index, made[name], rows))
             made[name] += rows
-            calls += 1
     handed = {graph.ops[index].output for index in plan.choice.strips.values()}
     for name, rows in made.items():
         if rows < graph.tensors[name].shape[0] and name not in handed:
             _fail(f"tensor {name!r} is never completed")
-    if calls != plan.events:
-        _fail(f"{calls} calls are made, {plan.events} were planned")
+    _check_calls(plan, calls)
     for row in range(graph.tensors[graph.output].shape[0]):
         arena.check(graph.output, row, "the caller")

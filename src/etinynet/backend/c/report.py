@@ -93,7 +93,7 @@ def report_bytes(
             "weight_bytes": weights,
             "constant_bytes": sum(array.bytes for array in arrays) - weights,
             "macs": sum(macs(graph, op) for op in graph.ops),
-            "calls": plan.events,
+            "calls": len(plan.events),
         },
         "tensors": [_tensor(graph, plan, name) for name in graph.tensors],
         "operators": [_operator(graph, plan, i, values) for i, values in enumerate(constants)],

@@ -88,12 +88,14 @@ def _units(graph: Graph, steps: tuple[Step, ...], choice: Choice) -> dict[str, i
     return units
 
 
-def _reads(step: Step, event: Event) -> Iterator[_Row]:
+def _reads(step: Step, event: Event, time: int, gathered: bool) -> Iterator[tuple[_Row, int]]:
+    """Rows that call `time` reads, and until when: a gathered input row until the call writes,
+    a row of the shortcut to the end, even one of the same tensor."""
     for row in range(*window(step, event.row, event.rows)):
-        yield step.input, row
+        yield (step.input, row), 2 * time + (not gathered)
     if step.residual is not None:
         for row in range(event.row, event.row + event.rows):
-            yield step.residual, row
+            yield (step.residual, row), 2 * time + 1
 
 
 class _Lives:
@@ -113,8 +115,7 @@ class _Lives:
                 self.last[output, row] = 2 * time + 1
             if event.op < 0:
                 continue
-            for read in _reads(steps[event.op], event):
-                end = 2 * time + (read[0] != steps[event.op].input or not gathered)
+            for read, end in _reads(steps[event.op], event, time, gathered):
                 self.last[read] = max(self.last[read], end)
         end = 2 * len(events) - 1
         self.last.update(

@@ -27,9 +27,11 @@ class Choice:
 
     def gathers(self, graph: Graph, index: int) -> bool:
         """Whether operator `index` copies its input rows, which it alone takes as input, before it
-        writes."""
+        writes. A shortcut is never copied: where it is the input, that would gain nothing."""
         op = graph.ops[index]
         if not self.tight or index not in self.barriers or op.kind != "pointwise":
+            return False
+        if op.residual == op.input:
             return False
         return sum(other.input == op.input for other in graph.ops) == 1
 

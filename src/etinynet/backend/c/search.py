@@ -45,7 +45,10 @@ def draft(graph: Graph, choice: Choice) -> Draft:
 
 
 def _strips(graph: Graph) -> dict[int, int]:
-    """Pointwise operators whose input nobody else reads, and the depthwise ones that make it."""
+    """Pointwise operators that alone read their input, once, and the depthwise ones that make it.
+
+    The input is never whole, so that it cannot be a shortcut, not even of the operator itself.
+    """
     found = {}
     maker = {op.output: index for index, op in enumerate(graph.ops)}
     for index, op in enumerate(graph.ops):
@@ -53,10 +56,10 @@ def _strips(graph: Graph) -> dict[int, int]:
         first = graph.ops[before]
         if op.kind != "pointwise" or before < 0 or first.kind != "depthwise" or not is_3x3(first):
             continue
-        readers = [other for other in graph.ops if op.input in (other.input, other.residual)]
+        readers = [name for other in graph.ops for name in (other.input, other.residual)]
         narrow = graph.tensors[op.output].shape[1] <= STRIP_PIXELS
         narrow |= graph.tensors[first.input].shape[1] < tight_span(first, graph, STRIP_PIXELS)
-        if not narrow and len(readers) == 1 and first.residual is None:
+        if not narrow and readers.count(op.input) == 1 and first.residual is None:
             found[index] = before
     return found
 
