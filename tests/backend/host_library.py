@@ -25,6 +25,7 @@ FLAGS = (
     "-g",
     "-Wall",
     "-Wextra",
+    "-Wconversion",
     "-Werror",
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from backend.host_library import build
-from etinynet.backend.c import MODES, compile_graph, decode_rows, pieces, search, store_rows
+from etinynet.backend.c import compile_graph, decode_rows, pieces, store_rows
 from etinynet.backend.c.constants import constants_of
 from etinynet.errors import FitError, GraphError, UnsupportedError
 from etinynet.graph import Graph, execute_all
 from etinynet.graph.io import graph_digest
+from every_strip import PLANS, in_plan
 from graph_cases import GraphBuilder, random_graph, random_image, siblings_graph
 
 FORMS = {"portable": (), "dsp": ("-DETN_EMULATE_DSP",)}
@@ -32,14 +33,12 @@ def library(tmp_path_factory):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("plan", [*MODES, "strips"])
-def test_every_tensor_equals_the_reference(tmp_path, monkeypatch, plan, seed, form):
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_tensor_equals_the_reference(tmp_path, plan, seed, form):
     graph = _graph(seed)
     rng = np.random.default_rng(seed)
-    if plan == "strips":  # wherever they are possible, not only where they save memory
-        monkeypatch.setattr(search, "_without_strips", lambda graph, best: best)
-        plan = "stream"
-    built = build(tmp_path, graph, FORMS[form], mode=plan)
+    with in_plan(plan) as mode:
+        built = build(tmp_path, graph, FORMS[form], mode=mode)
     for way in ("rows", "frame"):
         image = random_image(rng, graph)
         expected = execute_all(graph, image)

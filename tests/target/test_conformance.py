@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from etinynet.backend.c import MODES, search
+from etinynet.backend.c import MODES
 from etinynet.backend.c.plan import make_plan
 from etinynet.errors import ConfigError, DataError, FitError, MismatchError
 from etinynet.graph import Graph, execute
@@ -19,6 +19,7 @@ from etinynet.target import host, mcu, verify
 from etinynet.target.base import TARGETS, Program, get_target
 from etinynet.target.mcu import McuTarget
 from etinynet.target.parts import Region, get_part
+from every_strip import PLANS, in_plan
 from graph_cases import (
     GraphBuilder,
     inverted_graph,
@@ -60,16 +61,11 @@ def test_every_tensor_equals_the_reference(
 
 
 @pytest.mark.parametrize("name", ["host", "stm32f746"])
-@pytest.mark.parametrize("mode", [*MODES, "strips"])
+@pytest.mark.parametrize("mode", PLANS)
 @pytest.mark.parametrize("seed", [0, 4, 103])
-def test_every_memory_plan_equals_the_reference(
-    monkeypatch: pytest.MonkeyPatch, seed: int, mode: str, name: str
-) -> None:
+def test_every_memory_plan_equals_the_reference(seed: int, mode: str, name: str) -> None:
     graph, images = case(seed)
-    if mode == "strips":  # wherever they are possible, not only where they save memory
-        monkeypatch.setattr(search, "_without_strips", lambda graph, best: best)
-        mode = "stream"
-    with get_target(name, mode=mode).load(graph) as program:
+    with in_plan(mode) as plan, get_target(name, mode=plan).load(graph) as program:
         assert verify.verify(graph, program, images[:1], tensors=True).passed
         np.testing.assert_array_equal(program.run(images[1]).scores, execute(graph, images[1]))
 

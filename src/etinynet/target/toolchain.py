@@ -28,9 +28,9 @@ __all__ = [
 
 _WORKERS = 2
 _OPTIMIZATIONS = ("-O2", "-Os")
+#: A number that its type cannot hold is an error, in every build.
+_WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 _DEVICE_FLAGS = (
-    "-Wall",
-    "-Wextra",
     "-ffreestanding",
     "-fomit-frame-pointer",
     "-fno-unwind-tables",
@@ -115,7 +115,7 @@ def device_compiler(cpu: str, optimization: str = "-O2") -> Compiler:
         raise ConfigError(
             f"optimization: {optimization!r}, allowed are {' and '.join(_OPTIMIZATIONS)}"
         )
-    flags = ("-std=c99", optimization, *_DEVICE_FLAGS)
+    flags = ("-std=c99", optimization, *_WARNINGS, *_DEVICE_FLAGS)
     chosen = _named("ETINYNET_ARM_CC")
     if chosen:
         core = ("-mthumb", f"-mcpu={cpu.replace('_', '-')}", "-mfloat-abi=soft")
@@ -133,7 +133,7 @@ def host_compiler(extra: Sequence[str] = ()) -> Compiler:
     ETINYNET_CC is a command with optional arguments, such as "gcc" or "ccache clang". `extra` are
     further flags. Raises ToolError if the compiler is missing.
     """
-    flags = ("-std=c99", "-O2", "-Wall", "-Wextra", *extra)
+    flags = ("-std=c99", "-O2", *_WARNINGS, *extra)
     chosen = _named("ETINYNET_CC")
     if chosen:
         return Compiler(chosen, flags, _version(chosen))

@@ -12,7 +12,7 @@ from typing import Any
 from etinynet.artefact import provenance
 from etinynet.backend.c.constants import Array, OpConstants, constants_of
 from etinynet.backend.c.drawing import memory_svg
-from etinynet.backend.c.fit import check_fit
+from etinynet.backend.c.fit import check_count, check_fit
 from etinynet.backend.c.layout import Layout
 from etinynet.backend.c.pack import is_3x3
 from etinynet.backend.c.plan import Plan, make_plan
@@ -243,12 +243,14 @@ def compile_graph(
     memory.svg, the picture of the plan.
 
     The same arguments give the same bytes. `mode` and `regions` (of RAM, for the arena) as for
-    `make_plan`; `flash_bytes` of the part: FitError if constants or arena alone exceed them. Raises
-    GraphError if the graph is not legal, UnsupportedError where the backend lacks a kernel or
-    layout, ConfigError for an unknown mode, ToolError without jinja2.
+    `make_plan`; `flash_bytes` of the part: FitError if constants or arena alone exceed them, or the
+    arena what 31 bits address. Raises GraphError if the graph is not legal, UnsupportedError where
+    the backend lacks a kernel or layout or has too many operators, ConfigError for an unknown mode,
+    ToolError without jinja2.
     """
     check(graph)
     _check_name(graph.name)
+    check_count(graph)
     plan = make_plan(graph, mode, regions)
     arrays, constants = constants_of(graph)
     check_fit(graph, plan, arrays, flash_bytes=flash_bytes, regions=regions)

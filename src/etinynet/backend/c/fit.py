@@ -6,10 +6,22 @@ from collections.abc import Sequence
 
 from etinynet.backend.c.constants import Array
 from etinynet.backend.c.plan import Plan
-from etinynet.errors import FitError
+from etinynet.errors import FitError, UnsupportedError
 from etinynet.graph.ir import Graph
 
-__all__ = ["check_fit"]
+__all__ = ["check_count", "check_fit"]
+
+#: Operators and tensors are numbered in int16 in the generated tables.
+_MOST_OPERATORS = 2**15 - 2
+
+
+def check_count(graph: Graph) -> None:
+    """Raises UnsupportedError if the generated tables cannot number all operators."""
+    if len(graph.ops) > _MOST_OPERATORS:
+        raise UnsupportedError(
+            f"graph: number of operators is {len(graph.ops)}, "
+            f"the C backend numbers at most {_MOST_OPERATORS}"
+        )
 
 
 def check_fit(

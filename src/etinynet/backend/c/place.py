@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Box", "peak_bytes", "place", "usage"]
+__all__ = ["ALIGNMENT", "MOST_BYTES", "Box", "peak_bytes", "place", "usage"]
 
 #: Offsets are multiples of this; the generated C counts in it.
 ALIGNMENT = 16
+
+#: The largest arena: kernels count its bytes in int32.
+MOST_BYTES = 2**31 - ALIGNMENT
 
 
 @dataclass(frozen=True)

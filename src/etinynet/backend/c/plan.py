@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etinynet.backend.c.layout import Layout
-from etinynet.backend.c.place import ALIGNMENT, Box, place
+from etinynet.backend.c.place import ALIGNMENT, MOST_BYTES, Box, place
 from etinynet.backend.c.replay import replay
 from etinynet.backend.c.rows import STRIP_PIXELS, scratch_of
 from etinynet.backend.c.schedule import Choice, Event, Step, first_position
 from etinynet.backend.c.search import Draft, quickest, smallest
-from etinynet.errors import ConfigError
+from etinynet.errors import ConfigError, FitError
 from etinynet.graph.ir import Graph
 
 __all__ = ["MODES", "Plan", "make_plan"]
@@ -144,7 +144,8 @@ def make_plan(graph: Graph, mode: str | None = None, regions: Sequence[int] = ()
     in none ends behind the last: `arena_bytes` then exceeds their sum. Without them the arena is
     one piece of any size. Without a mode it is the quickest that fits, or else the smallest. A mode
     never takes more than one behind it in `MODES`. Raises ConfigError for an unknown mode,
-    UnsupportedError where the backend lacks a kernel or layout.
+    UnsupportedError where the backend lacks a kernel or layout, FitError where the arena exceeds
+    what the generated C can address.
     """
     if mode is not None and mode not in MODES:
         raise ConfigError(f"plan: {mode!r} is unknown, allowed are {', '.join(MODES)}")
@@ -154,8 +155,14 @@ def make_plan(graph: Graph, mode: str | None = None, regions: Sequence[int] = ()
     for pieces in dict.fromkeys((tuple(regions[:1]), tuple(regions))):
         for name in modes:
             plan = _least(graph, name, pieces, drafts)
-            replay(graph, plan)
-            if not pieces or plan.arena_bytes <= sum(plan.regions):
+            if plan.arena_bytes <= (sum(plan.regions) if pieces else MOST_BYTES):
+                replay(graph, plan)
                 return plan
     assert plan is not None
+    if plan.arena_bytes > MOST_BYTES:
+        raise FitError(
+            f"{graph.name}: the arena takes {plan.arena_bytes} bytes by plan {plan.mode!r}, "
+            f"the generated C holds at most {MOST_BYTES}"
+        )
+    replay(graph, plan)
     return plan

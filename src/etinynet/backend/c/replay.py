@@ -31,7 +31,7 @@ class _Arena:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.owner = np.full(plan.arena_bytes // _WORD, -1, np.int64)
+        self.owner = np.full(plan.arena_bytes // _WORD, -1, np.int32)
         self.marks: dict[tuple[str, int], int] = {}
         self.ends = np.cumsum(plan.regions or (plan.arena_bytes,)).tolist()
 

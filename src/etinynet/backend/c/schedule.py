@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from etinynet.errors import EtinynetError
 from etinynet.graph.ir import Graph, Op
 
 __all__ = ["Choice", "Event", "Step", "first_position", "make_steps", "simulate", "window"]
@@ -138,7 +139,8 @@ def simulate(graph: Graph, steps: tuple[Step, ...]) -> list[Event]:
     """All calls in order: after each picture row the deepest operator that can work does.
 
     Above the driver's position no operator can work; a call can only enable the readers of its
-    output, so the driver goes on at the last of these. The generated C holds the same loop.
+    output, so the driver goes on at the last of these. The generated C holds the same loop. Raises
+    EtinynetError if an operator waits for ever.
     """
     made = dict.fromkeys(graph.tensors, 0)
     events: list[Event] = []
@@ -156,4 +158,10 @@ def simulate(graph: Graph, steps: tuple[Step, ...]) -> list[Event]:
             events.append(Event(position, made[step.output], rows))
             made[step.output] += rows
             position = step.last
+    for step in steps:
+        if step.rows > 0 and made[step.output] < step.out_height:
+            raise EtinynetError(
+                f"memory plan: tensor {step.output!r} is never completed; "
+                "this is a defect of the planner, please report it"
+            )
     return events

@@ -8,6 +8,7 @@ from etinynet.backend.c.constants import OpConstants, identifier
 from etinynet.backend.c.place import ALIGNMENT
 from etinynet.backend.c.plan import Plan
 from etinynet.backend.c.rows import STRIP_PIXELS
+from etinynet.backend.c.widths import is_wide, width_checks
 from etinynet.graph.ir import Graph
 
 __all__ = ["ARENA_ALIGNMENT", "most_rows", "plan_table", "shape_text", "tables"]
@@ -203,16 +204,22 @@ def tables(
         for start in range(0, len(places), _PLACES_A_LINE)
     ]
     regions = [used for used in plan.region_bytes if used]
+    region_starts = _region_starts(plan)[: len(regions)]
     operators = _operators(graph, plan, constants, kernels)
+    apart = (plan.scratch, plan.pads, plan.strips)
+    all_places = [*places, *region_starts]
+    all_places += [offset // ALIGNMENT for offsets in apart for offset in offsets.values()]
     return {
         "tensors": tensors,
         "places": places,
         "places_text": "\n".join(f"    {line}," for line in lines),
         "ops": operators,
-        "checks": _checks(graph, plan),
+        "checks": [*_checks(graph, plan), *width_checks(tensors, operators, all_places)],
+        "wide_places": int(is_wide(all_places)),
+        "wide_rows": int(is_wide([len(places)])),
         "window": max(op["window"] for op in operators),
         "regions": regions,
-        "region_starts": _region_starts(plan)[: len(regions)],
+        "region_starts": region_starts,
         "arena_type": "void *const *" if len(regions) > 1 else "void *",
         "scores_offset": plan.places[graph.output][0],
     }

@@ -17,9 +17,18 @@
 #define ETN_SHARED static
 #endif
 
+/* The DSP form takes bytes out of words, the first of them lowest. */
+#if defined(__ARM_BIG_ENDIAN) ||                                             \
+    (defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
+#define ETN_LITTLE_ENDIAN 0
+#else
+#define ETN_LITTLE_ENDIAN 1
+#endif
+
 /* One of the two forms of each kernel: 0 is portable C, 1 uses the Cortex-M DSP instructions.
- * ETN_EMULATE_DSP compiles the DSP form anywhere, with C definitions of the instructions. */
-#if defined(__ARM_FEATURE_DSP) || defined(ETN_EMULATE_DSP)
+ * ETN_EMULATE_DSP compiles the DSP form anywhere, with C definitions of the instructions. Big-endian
+ * cores always get portable C. */
+#if (defined(__ARM_FEATURE_DSP) || defined(ETN_EMULATE_DSP)) && ETN_LITTLE_ENDIAN
 #define ETN_DSP 1
 #else
 #define ETN_DSP 0

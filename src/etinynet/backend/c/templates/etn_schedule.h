@@ -1,8 +1,9 @@
 /* The order of work and the memory of tensors, driven by the tables of the generated source.
  *
  * Internal header of the generated library, included once, after ETN_TENSORS (count of tensors),
- * ETN_WINDOW (most row pointers a kernel takes), ETN_REGIONS (pieces of memory of the arena) and
- * ETN_STRIPS (1 if operators work in strips) are defined.
+ * ETN_WINDOW (most row pointers a kernel takes), ETN_REGIONS (pieces of memory of the arena),
+ * ETN_STRIPS (1 if operators work in strips), ETN_WIDE_PLACES and ETN_WIDE_ROWS (1 if 16 bits do
+ * not hold every place, or every index of the table of places) are defined.
  *
  * Picture rows are pushed: after each of them the deepest operator that can work does, until none
  * can. The generator has simulated this loop; the places of rows hold for no other.
@@ -23,15 +24,35 @@ typedef uint32_t etn_word;
 /* Fails to compile where `condition` is false: the static assertion of C99. */
 #define ETN_ASSERT(name, condition) typedef char etn_assert_##name[(condition) ? 1 : -1]
 
+/* Whether an unsigned or signed `field` of `type` holds numbers up to `most`, from `least` on. */
+#define ETN_MOST(type, field) (0xFFFFFFFFu >> (32u - 8u * sizeof(((type *)0)->field)))
+#define ETN_HOLDS(type, field, most) ((most) <= ETN_MOST(type, field))
+#define ETN_HOLDS_SIGNED(type, field, least, most)                           \
+    ((most) <= (int32_t)(ETN_MOST(type, field) / 2u) &&                      \
+     (least) >= -(int32_t)(ETN_MOST(type, field) / 2u) - 1)
+
 /* Places in the arena are counted in this many bytes. */
 #define ETN_PLACE_BYTES 16u
+#if ETN_WIDE_PLACES
+typedef uint32_t etn_place;
+#define ETN_NOWHERE 0xFFFFFFFFu
+#else
+typedef uint16_t etn_place;
 #define ETN_NOWHERE 0xFFFFu
+#endif
+
+/* Rows of all tensors together, as they are numbered in the table of places. */
+#if ETN_WIDE_ROWS
+typedef uint32_t etn_index;
+#else
+typedef uint16_t etn_index;
+#endif
 
 /* Row r of a tensor lies at places[first + r % period]. `start`: bytes before pixel 0; where there
  * are any, rows are filled with `fill` before they are written. */
 typedef struct {
     uint32_t row_bytes;
-    uint16_t first;
+    etn_index first;
     uint16_t period;
     uint16_t height;
     int8_t fill;
@@ -60,8 +81,8 @@ typedef struct {
  * the window is its own. `scratch`, `pad` and `handed` are places or ETN_NOWHERE. */
 typedef struct {
     void (*run)(const etn_call *call);
-    uint16_t scratch;
-    uint16_t pad;
+    etn_place scratch;
+    etn_place pad;
     uint16_t kernel;
     uint16_t rows;
     int16_t input;
@@ -69,7 +90,7 @@ typedef struct {
     int16_t residual;
     int16_t last;
     int16_t before;
-    uint16_t handed;
+    etn_place handed;
     uint16_t width;
     uint8_t strip;
     uint8_t window;
@@ -82,8 +103,8 @@ typedef struct {
 typedef struct {
     const etn_operator *ops;
     const etn_tensor *tensors;
-    const uint16_t *places;
-    const uint16_t *regions;
+    const etn_place *places;
+    const etn_place *regions;
     uint8_t *arena[ETN_REGIONS];
 } etn_network;
 
