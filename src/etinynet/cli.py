@@ -186,7 +186,8 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     as_json: Json = False,
 ) -> None:
-    """Write an integer graph in another format; ONNX Runtime gives the same integers.
+    """Write an integer graph in another format; ONNX Runtime gives the same integers, where
+    float32 holds all sums: layers where it may not are counted.
 
     \b
     etinynet export photos.etn --to onnx -o photos.onnx
@@ -194,6 +195,13 @@ def export(
     from etinynet.commands.exporting import export_file
 
     result = export_file(model, to, output)
+    sums: dict[str, int] = result["inexact_layers"]
+    if sums:
+        name = max(sums, key=lambda name: sums[name])
+        note(
+            f"sums of {len(sums)} layers may exceed 2^24, up to which float32 is exact "
+            f"(the largest: {name}, {sums[name]:,}); a value there may then be a step away"
+        )
     if as_json:
         print_json(result)
         return

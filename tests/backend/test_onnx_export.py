@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import etinynet
 from etinynet.artefact import provenance
-from etinynet.backend.onnx import OPSET, export_onnx
+from etinynet.backend.onnx import OPSET, export_onnx, inexact_layers
 from etinynet.data.collect import find_pictures, prepared
 from etinynet.data.images import to_input
 from etinynet.errors import GraphError, UnsupportedError
@@ -271,3 +271,36 @@ def test_sixty_pictures_of_hand_signs(shared_data: Path) -> None:
     assert len(images) == 60
     (scores,) = session(export_onnx(graph), "optimized").run(None, {"image": pixels(images)})
     np.testing.assert_array_equal(scores, expected_scores(graph, images))
+
+
+def _pointwise(channels: int, weight: int, zero_point: int) -> Graph:
+    """A pointwise layer whose weights are all `weight`, on values of 8 bits."""
+    builder = GraphBuilder(np.random.default_rng(0), "net", (4, 4, 3))
+    last = builder.add("conv2d", "stem", "input", channels=channels, kernel=3, padding=1)
+    builder.tensors[last] = dataclasses.replace(builder.tensors[last], zero_point=zero_point)
+    last = builder.add("pointwise", "pw", last, channels=3)
+    weights = builder.ops[-1].weight
+    assert weights is not None
+    weights[:] = weight
+    return builder.finish(last, 2)
+
+
+@pytest.mark.parametrize(
+    ("channels", "weight", "zero_point", "largest"),
+    [
+        (1032, -128, 0, 1032 * 128 * 128),
+        (1024, -128, 0, None),  # 2^24 itself is exact
+        (1040, 127, -1, 1040 * 127 * 128),
+        (520, -128, 127, 520 * 128 * 255),
+        (512, 127, 127, None),
+    ],
+)
+def test_sums_that_float32_does_not_hold(
+    channels: int, weight: int, zero_point: int, largest: int | None
+) -> None:
+    graph = _pointwise(channels, weight, zero_point)
+    assert inexact_layers(graph) == ({} if largest is None else {"pw": largest})
+
+
+def test_sums_of_small_networks_are_exact() -> None:
+    assert inexact_layers(siblings_graph(np.random.default_rng(0))) == {}

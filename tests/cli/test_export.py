@@ -15,6 +15,10 @@ from command import GRAPH, Run
 def test_export(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "signs.onnx"
     found = run("export", "sign-digits", "--to", "onnx", "-o", path, "--json").json()
+    sums = found.pop("inexact_layers")
+    assert {"b13.pw", "scores"} <= set(sums)
+    assert "stem" not in sums
+    assert all(most > 2**24 for most in sums.values())
     assert found == {
         "model": "sign-digits",
         "to": "onnx",
@@ -29,8 +33,10 @@ def test_export(run: Run, tmp_path: Path) -> None:
     runtime = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert runtime.get_inputs()[0].shape == ["batch", 3, 96, 96]
     assert runtime.get_outputs()[0].shape == ["batch", 10]
-    text = run("export", GRAPH, "--to", "onnx", "-o", path).out
-    assert "bytes, opset 21 -> " in text
+    done = run("export", GRAPH, "--to", "onnx", "-o", path)
+    assert "bytes, opset 21 -> " in done.out
+    words = f"sums of {len(sums)} layers may exceed 2^24, up to which float32 is exact"
+    assert f"{words} (the largest: scores, {sums['scores']:,})" in done.err
 
 
 def test_refusals(run: Run, tmp_path: Path, weights: Path) -> None:

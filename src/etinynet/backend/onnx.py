@@ -17,11 +17,13 @@ from etinynet.graph.check import check
 from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph, Op, Tensor
 
-__all__ = ["OPSET", "export_onnx"]
+__all__ = ["OPSET", "export_onnx", "inexact_layers"]
 
 #: The first with INT4 and with QuantizeLinear to int16; version 10 of the file format goes with it.
 OPSET = 21
 _IR_VERSION = 10
+#: float32 holds all integers up to this one.
+_EXACT = 1 << 24
 
 _DOUBLE = onnx.TensorProto.DOUBLE
 _FLOAT = onnx.TensorProto.FLOAT
@@ -244,6 +246,32 @@ def _properties(graph: Graph, made: dict[str, object]) -> dict[str, str]:
 
 def _info(name: str, *shape: int) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, _FLOAT, ["batch", *shape])
+
+
+def _largest_sum(op: Op, source: Tensor) -> int:
+    """Bound of every partial sum of products with integers minus zero point, as float32 adds them;
+    0 where nothing is added up."""
+    if op.kind in ("add", "max_pool"):
+        return 0
+    low, high = (end - source.zero_point for end in signed_range(source.bits))
+    if op.weight is None:
+        window = op.kernel**2 if op.kind == "avg_pool" else source.shape[0] * source.shape[1]
+        return window * max(high, -low)
+    weight = op.weight.reshape(len(op.weight), -1).astype(np.int64)
+    positive, negative = np.maximum(weight, 0).sum(1), -np.minimum(weight, 0).sum(1)
+    # low <= 0 <= high: one sign of the values makes the largest sum, the other the smallest
+    ends = positive * high - negative * low, negative * high - positive * low
+    return int(max(end.max() for end in ends))
+
+
+def inexact_layers(graph: Graph) -> dict[str, int]:
+    """Of each operator whose sums may exceed 2^24, by name: the bound over all pictures.
+
+    Beyond 2^24 float32 rounds, so that the ONNX model may give another integer than the graph.
+    `graph` must be legal.
+    """
+    sums = {op.name: _largest_sum(op, graph.tensors[op.input]) for op in graph.ops}
+    return {name: largest for name, largest in sums.items() if largest > _EXACT}
 
 
 def export_onnx(graph: Graph, *, command: str = "") -> bytes:

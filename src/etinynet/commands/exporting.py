@@ -15,16 +15,23 @@ _FORMATS = ("onnx",)
 
 
 def export_file(model: str, to: str, output: Path) -> dict[str, Any]:
-    """Writes the graph `model` to `output` in format `to`; returns sizes.
+    """Writes the graph `model` to `output` in format `to`; returns sizes, and `inexact_layers`.
 
     Raises ConfigError for an unknown format, and the errors of reading, converting and writing.
     """
     if to not in _FORMATS:
         raise ConfigError(f"--to is {to!r}, allowed: {', '.join(_FORMATS)}")
     check_file("-o", output, ".onnx")
-    from etinynet.backend.onnx import OPSET, export_onnx
+    from etinynet.backend.onnx import OPSET, export_onnx, inexact_layers
 
     graph = graph_of(open_graph(model))
     data = export_onnx(graph, command=f"export {Path(model).name} --to {to}")
     write_file(output, data)
-    return {"model": model, "to": to, "file": str(output), "bytes": len(data), "opset": OPSET}
+    return {
+        "model": model,
+        "to": to,
+        "file": str(output),
+        "bytes": len(data),
+        "opset": OPSET,
+        "inexact_layers": inexact_layers(graph),
+    }
