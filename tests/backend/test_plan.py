@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import etinynet
 from etinynet.backend.c.drawing import memory_svg
 from etinynet.backend.c.place import ALIGNMENT, Box, peak_bytes, place
 from etinynet.backend.c.plan import MODES, make_plan
@@ -17,8 +19,12 @@ from etinynet.backend.c.replay import replay
 from etinynet.backend.c.rows import STRIP_PIXELS
 from etinynet.backend.c.schedule import Choice, make_steps, simulate
 from etinynet.errors import ConfigError, EtinynetError
+from etinynet.graph import Graph, read_graph
 from every_strip import every_strip
 from graph_cases import ETINYNET_0_75, ETINYNET_1_0, GraphBuilder, etinynet_graph, random_graph
+from random_graphs import legal_graph
+
+ASSETS = Path(etinynet.__file__).parent / "assets"
 
 quick = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -243,6 +249,32 @@ def test_without_a_mode_it_is_the_quickest_that_fits():
     assert make_plan(graph, None, (sizes["fast"] - ALIGNMENT,)).mode == "inplace"
     if sizes["stream"] < sizes["inplace"]:
         assert make_plan(graph, None, (sizes["inplace"] - ALIGNMENT,)).mode == "stream"
+
+
+def _sizes(graph: Graph, regions: tuple[int, ...] = ()) -> list[int]:
+    return [make_plan(graph, mode, regions).arena_bytes for mode in MODES]
+
+
+#: The first three are planned smaller by the search of `fast` than by that of `inplace`.
+@pytest.mark.parametrize("seed", [45, 141, 260, *range(20)])
+def test_what_promises_less_never_takes_more(seed: int) -> None:
+    graph = legal_graph(seed)
+    sizes = _sizes(graph)
+    assert sizes == sorted(sizes)
+    pieces = (sizes[0] // 2, sizes[0], sizes[2])
+    assert _sizes(graph, pieces) == sorted(_sizes(graph, pieces))
+
+
+def test_what_promises_less_never_takes_more_of_the_packaged_network() -> None:
+    sizes = _sizes(read_graph(ASSETS / "sign-digits.etn"))
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+
+
+def test_of_plans_that_take_as_much_it_is_the_quickest() -> None:
+    graph = legal_graph(45)
+    assert make_plan(graph, "fast").arena_bytes == make_plan(graph, "stream").arena_bytes
+    assert make_plan(graph, "stream") == replace(make_plan(graph, "fast"), mode="stream")
 
 
 @pytest.mark.parametrize("mode", MODES)

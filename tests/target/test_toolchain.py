@@ -34,7 +34,7 @@ def test_named_compiler_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = host_compiler(["-DX"])
     assert compiler.command == ("gcc", "-m64")
     assert compiler.describe(["-DY"]).startswith("gcc ")
-    assert compiler.describe(["-DY"]).endswith("-O2 -Wall -Wextra -DX -DY")
+    assert compiler.describe(["-DY"]).endswith("-O2 -Wall -Wextra -Wconversion -Werror -DX -DY")
 
 
 def test_zig_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
