@@ -124,6 +124,34 @@ def test_replay_refuses_a_shortcut_that_is_gathered() -> None:
         make_plan(_gathered(), "inplace")
 
 
+def _chain(kind: str) -> Graph:
+    """Three operators of `kind` in a row, each with its own input as shortcut."""
+    builder = GraphBuilder(np.random.default_rng(0), "chain", (13, 17, 3))
+    last = builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1, bits=12)
+    window = {"kernel": 3, "padding": 1} if kind == "depthwise" else {}
+    if kind == "depthwise":
+        builder.tensors[last] = replace(builder.tensors[last], bits=8)
+    for number in range(3):
+        last = builder.add(
+            kind, f"{kind}{number}", last, channels=4, residual=last,
+            bits=8 if kind == "depthwise" else 12, **window,
+        )  # fmt: skip
+    last = builder.add("pointwise", "last", last, channels=4)
+    return builder.finish(last, 5)
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "pointwise", "add"])
+def test_replay_refuses_outputs_over_their_own_shortcut(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    graph = _chain(kind)
+    make_plan(graph, "inplace")
+    monkeypatch.setattr(rows, "_replaceable", lambda graph, step, event: [(step.input, event.row)])
+    words = rf"memory plan: operator '{kind}\d', having written, reads row"
+    with pytest.raises(EtinynetError, match=words):
+        make_plan(graph, "inplace")
+
+
 def _with_strips(plan: Plan, graph: Graph) -> Plan:
     """`plan` with the pointwise operator `pw` and the one before it in strips."""
     index = next(index for index, op in enumerate(graph.ops) if op.name == "pw")
