@@ -15,7 +15,7 @@ from etinynet.errors import DeviceFault, ToolError
 from etinynet.target.alignment import AlignmentCheck
 from etinynet.target.counter import Block, BlockCounter, Counts, EngineNumbers
 from etinynet.target.elf import Image
-from etinynet.target.instructions import Inspector
+from etinynet.target.instructions import inspector_of
 from etinynet.target.parts import Part, Region
 from etinynet.target.peripherals import Peripherals
 from etinynet.target.semihosting import APPLICATION_EXIT, Semihosting
@@ -90,7 +90,7 @@ class Machine:
             arm_const.UC_ARM_REG_CPSR,
         )
         self._counter = BlockCounter(
-            self._engine, image, part.flash, flash, numbers, Inspector(part.cpu), profile=profile
+            self._engine, image, part.flash, flash, numbers, inspector_of(part.cpu), profile=profile
         )
         self._alignment: AlignmentCheck | None = None
         if check_alignment:

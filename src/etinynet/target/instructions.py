@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Iterable
@@ -10,7 +11,10 @@ from typing import Any
 
 from etinynet.errors import ToolError
 
-__all__ = ["Block", "Inspector"]
+__all__ = ["Block", "Inspector", "inspector_of"]
+
+#: Blocks that an inspector remembers: those of several programs.
+_REMEMBERED = 4096
 
 #: Armv7E-M without the floating-point extension, as capstone names its instructions: all that the
 #: Cortex-M4 and M7 execute after reset, where the floating-point unit of both is off.
@@ -57,7 +61,10 @@ class Block:
 
 
 class Inspector:
-    """Decodes blocks of Thumb code for `cpu` (of parts.py). Raises ToolError without capstone."""
+    """Decodes blocks of Thumb code for `cpu` (of parts.py). Raises ToolError without capstone.
+
+    `block(code, address)` is what the core makes of `code`, which runs from end to end.
+    """
 
     def __init__(self, cpu: str) -> None:
         try:
@@ -76,13 +83,13 @@ class Inspector:
         self._integer = {number for number, name in names.items() if name in integer}
         self._status = {number for number, name in names.items() if name in ("mrs", "msr")}
         self._stack = {number for number, name in names.items() if name in ("push", "pop", "msr")}
+        self.block = functools.lru_cache(_REMEMBERED)(self._block)
 
     def _engine(self) -> Any:
         mode = self._capstone.CS_MODE_THUMB | self._capstone.CS_MODE_MCLASS
         return self._capstone.Cs(self._capstone.CS_ARCH_ARM, mode)
 
-    def block(self, code: bytes, address: int) -> Block:
-        """What the core makes of `code`, which lies at `address` and runs from end to end."""
+    def _block(self, code: bytes, address: int) -> Block:
         at, named = address, set()
         for entry in self._quick.disasm(code, address):
             if entry.id not in self._integer or not self._reaches(entry):
@@ -146,6 +153,12 @@ class Inspector:
         if entry.writeback and memory and memory[0].base == arm.ARM_REG_SP:
             return int(constants[0] if entry.post_index else memory[0].disp)
         return None
+
+
+@functools.cache
+def inspector_of(cpu: str) -> Inspector:
+    """The inspector that all machines with this core share."""
+    return Inspector(cpu)
 
 
 def _registers(operands: Iterable[Any], arm: Any) -> set[int]:

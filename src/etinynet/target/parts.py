@@ -105,7 +105,7 @@ _FLASH = 0x08000000
 _PWR_CSR1, _PWR_CR3, _RCC_AHB2ENR = 0x58024804, 0x5802480C, 0x580244DC
 _ACTVOSRDY, _SRAM123EN = 1 << 13, 7 << 29
 _SUPPLY = Lock(_PWR_CSR1, _ACTVOSRDY, "supply not ready: PWR_CSR1.ACTVOSRDY", allows_reading=True)
-_CLOCK = Lock(_RCC_AHB2ENR, _SRAM123EN, "clock off: RCC_AHB2ENR.SRAM1EN to SRAM3EN")
+_D2_CLOCK = Lock(_RCC_AHB2ENR, _SRAM123EN, "clock off: RCC_AHB2ENR.SRAM1EN to SRAM3EN")
 
 #: Address 0 (boot alias of the flash, or ITCM RAM) is left out on purpose: no program needs it,
 #: and so a null pointer faults in the emulator.
@@ -132,7 +132,7 @@ PARTS = {
             (
                 Region("axi", 0x24000000, 512 * _KIB, (_SUPPLY,)),
                 Region("dtcm", 0x20000000, 128 * _KIB, (_SUPPLY,)),
-                Region("d2", 0x30000000, 288 * _KIB, (_CLOCK, _SUPPLY)),
+                Region("d2", 0x30000000, 288 * _KIB, (_D2_CLOCK, _SUPPLY)),
                 Region("d3", 0x38000000, 64 * _KIB, (_SUPPLY,)),
             ),
             (

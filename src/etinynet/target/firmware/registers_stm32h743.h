@@ -31,8 +31,8 @@
 
 /* After power-on the part is in Run* mode, where RAM must not be written and clocks must not be
  * raised. It ends when the supply is configured, which can be done once until the next power-on, and
- * the voltage is valid. LDOEN: VCORE comes from the LDO, as on the Nucleo-144 board and by default; a
- * board that feeds VCORE from outside has BYPASS, 1u << 0, here and clears LDOEN. */
+ * the voltage is valid. LDOEN: VCORE comes from the LDO, as on the Nucleo-144 board and by default; on
+ * a board that feeds VCORE from outside it has to be BYPASS, 1u << 0. */
 #define POWER_SUPPLY        0x5802480Cu     /* PWR_CR3 */
 #define POWER_SUPPLY_BITS   (1u << 1)       /* LDOEN */
 #define POWER_STATUS        0x58024804u     /* PWR_CSR1 */
@@ -50,7 +50,7 @@
 /* What start-up owes, in this order. Reading a register back makes sure that it has arrived. */
 #define STARTUP(switch_on)                                                                        \
     switch_on(POWER_SUPPLY, POWER_SUPPLY_BITS, POWER_STATUS, POWER_IS_VALID)                      \
-    switch_on(AXI_SRAM_READS, AXI_SRAM_READS_BITS, AXI_SRAM_READS, AXI_SRAM_READS_BITS)           \
+    switch_on(AXI_SRAM_READS, AXI_SRAM_READS_BITS, AXI_SRAM_READS, 0)                             \
     switch_on(RAM_CLOCKS, RAM_CLOCK_BITS, RAM_CLOCKS, RAM_CLOCK_BITS)
 
 #endif

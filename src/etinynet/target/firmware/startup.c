@@ -16,10 +16,9 @@ void etn_fault(void);
 __attribute__((noreturn)) void etn_report_fault(void);
 
 #ifdef STARTUP
-/* Sets `bits` of the register at `address`, then waits for `ready` in the one at `status`. */
+/* Writes `bits` to the register at `address`, then waits for `ready` in the one at `status`. */
 #define SWITCH_ON(address, bits, status, ready)                                                  \
-    __asm__ volatile("ldr r0, =%c0\n\tldr r1, =%c1\n\t"                                         \
-                     "ldr r2, [r0]\n\torrs r2, r1\n\tstr r2, [r0]\n\t"                          \
+    __asm__ volatile("ldr r0, =%c0\n\tldr r1, =%c1\n\tstr r1, [r0]\n\t"                          \
                      "ldr r0, =%c2\n\tldr r1, =%c3\n"                                           \
                      "1:\tldr r2, [r0]\n\tbics r2, r1, r2\n\tbne 1b"                            \
                      :                                                                           \
