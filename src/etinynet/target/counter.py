@@ -21,8 +21,8 @@ from etinynet.target.parts import Region
 __all__ = ["Block", "BlockCounter", "Counts", "EngineNumbers"]
 
 _KINDS = "|".join(KINDS)
-#: Names of functions, whole: a compiler's copy of one has a suffix behind a dot. A graph's own
-#: functions end in _run or _run_frame, whatever its name.
+#: Names of functions, whole: a compiler's copy of one has a suffix behind a dot. No function that a
+#: graph gives its name to, such as NAME_run, is called like these, whatever its name.
 _OPERATOR = re.compile(rf"op_(\d+)_({_KINDS})(\..*)?")
 #: Functions that work for whoever called them; every other function is the schedule or firmware.
 _HELPER = re.compile(
