@@ -73,8 +73,7 @@ def firmware_files(
     if stack_bytes % 8 or stack_bytes < 256:
         raise ConfigError(f"stack_bytes: {stack_bytes!r}, allowed are multiples of 8 from 256")
     files = {name: _read(name) for name in (*BOARDS[board], *_STATIC_FILES)}
-    if board == "uart":
-        files["board_registers.h"] = _read(f"registers_{part.name}.h")
+    files["board_registers.h"] = _read(f"registers_{part.name}.h")
     files["part.ld"] = render("part.ld.jinja", part=part, stack_bytes=stack_bytes)
     return files
 

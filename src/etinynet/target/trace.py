@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.backend.c import pieces, store_rows
-from etinynet.errors import MismatchError
+from etinynet.errors import DeviceFault, MismatchError
 from etinynet.graph.ir import Graph
 
 __all__ = ["Trace", "row_bytes"]
@@ -29,6 +29,7 @@ class Trace:
         self._graph, self._layouts = graph, _layouts(files)
         self._tensors: dict[str, NDArray[Any]] = {graph.input: image.copy()}
         self._seen: dict[str, NDArray[np.int64]] = {}
+        self._row_bytes = row_bytes(graph, files)
         for op in graph.ops:
             tensor = graph.tensors[op.output]
             self._tensors[op.output] = np.zeros(
@@ -37,8 +38,35 @@ class Trace:
             parts = tensor.shape[0] * pieces(self._layouts[op.output])
             self._seen[op.output] = np.zeros(parts, np.int64)
 
+    def bytes_of(self, op: int, row: int, rows: int) -> int:
+        """Bytes that rows `row` .. `row + rows - 1` of the output of operator number `op` have.
+
+        Raises DeviceFault if there is no such operator or row.
+        """
+        ops = self._graph.ops
+        if not 0 <= op < len(ops):
+            raise DeviceFault(
+                f"the program reported rows of operator {op}, expected are 0 to {len(ops) - 1}"
+            )
+        most = len(self._seen[ops[op].output])
+        if row < 0 or rows < 1 or row + rows > most:
+            raise DeviceFault(
+                f"operator {ops[op].name!r}: the program reported {rows} rows from row {row} on, "
+                f"it has {most}"
+            )
+        return rows * self._row_bytes[op]
+
     def add(self, op: int, row: int, rows: int, data: bytes) -> None:
-        """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory."""
+        """Rows `row` .. `row + rows - 1` of the output of operator number `op`, as in memory.
+
+        Raises DeviceFault if `data` is not what `bytes_of` says.
+        """
+        wanted = self.bytes_of(op, row, rows)
+        if len(data) != wanted:
+            raise DeviceFault(
+                f"operator {self._graph.ops[op].name!r}: the program reported {len(data)} bytes "
+                f"for {rows} rows, expected are {wanted}"
+            )
         name = self._graph.ops[op].output
         store_rows(self._layouts[name], row, rows, data, self._tensors[name])
         self._seen[name][row : row + rows] += 1
