@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,9 @@ def graph() -> Graph:
 
 
 @pytest.fixture
-def gcc(monkeypatch: pytest.MonkeyPatch) -> None:
+def gcc(tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Sanitizers need a compiler that has them."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc absent")
-    monkeypatch.setenv("ETINYNET_CC", "gcc")
+    monkeypatch.setenv("ETINYNET_CC", tool("gcc"))
 
 
 def test_many_pictures_through_one_process(graph: Graph) -> None:

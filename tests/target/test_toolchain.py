@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +26,8 @@ def test_named_compiler_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         host_compiler()
 
 
-def test_named_compiler_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc absent")
-    monkeypatch.setenv("ETINYNET_CC", "gcc -m64")
+def test_named_compiler_is_recorded(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETINYNET_CC", f"{tool('gcc')} -m64")
     compiler = host_compiler(["-DX"])
     assert compiler.command == ("gcc", "-m64")
     assert compiler.describe(["-DY"]).startswith("gcc ")
