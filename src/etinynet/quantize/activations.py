@@ -19,6 +19,7 @@ __all__ = [
     "ActivationRules",
     "accumulator_step",
     "fake_quantize",
+    "least_weight_scale",
 ]
 
 # Layers that read 8 bits; add reads what there is, the others up to 16.
@@ -37,6 +38,9 @@ _STILL = 2.0**-8
 # A tensor that ends at a ceiling has as many bits as its makers' multipliers allow, but not fewer:
 # below, they are multiplied by a power of two (shifts below 0).
 _FEWEST_WIDE = 12
+
+# A layer's own bias in units of its accumulator: the products take up to 2^30, int32 has 2^31.
+_MOST_BIAS = 2.0**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,19 +132,29 @@ def _covering(low: Tensor, high: Tensor, zero_point: int) -> Tensor:
 
 
 def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight | None) -> Tensor:
-    """Real value of one unit of the accumulator per output channel, before gain; float64.
+    """Real value of one unit of the accumulator per output channel, before gain; float64."""
+    if layer.kind == "add":
+        return source.scale / 2**16
+    return source.scale if weight is None else weight.scale * _input_step(layer, source)
+
+
+def _input_step(layer: Layer, source: Activation) -> Tensor:
+    """Real value of one unit of what each output channel's weights multiply.
 
     Where a depthwise layer reads a channel that is turned over, its weights are turned too.
     """
-    if layer.kind == "depthwise":
-        assert weight is not None
-        return weight.scale * source.scale.abs()
-    if layer.kind in ("max_pool", "avg_pool", "global_avg_pool"):
-        return source.scale
-    if layer.kind == "add":
-        return source.scale / 2**16
-    assert weight is not None
-    return weight.scale * source.scale[0]
+    return source.scale.abs() if layer.kind == "depthwise" else source.scale[0]
+
+
+def least_weight_scale(layer: Layer, source: Activation) -> Tensor:
+    """The finest weight scale of each output channel at which its bias fits the accumulator.
+
+    Weights that coarser steps round to nothing, as those of a normalization of almost no gain, do
+    not move the channel by a step of its output.
+    """
+    assert layer.gain is not None
+    bias = torch.zeros_like(layer.gain) if layer.bias is None else layer.bias
+    return bias.double().abs() / (_input_step(layer, source) * _MOST_BIAS)
 
 
 def _wide(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activation:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, functional
 
-from etinynet.errors import UnsupportedError
+from etinynet.errors import ConfigError, UnsupportedError
 from etinynet.model import shapes
 from etinynet.model.blocks import ConvUnit
 from etinynet.model.networks import Network
@@ -99,10 +99,22 @@ def _dense(classifier: Linear, source: str) -> Layer:
     return Layer("dense", SCORES, source, weight=weight, gain=torch.ones_like(bias), shift=bias)
 
 
+def _require_finite(layer: Layer) -> None:
+    for field in ("weight", "bias", "gain", "shift"):
+        values = getattr(layer, field)
+        if values is not None and not values.isfinite().all():
+            channel = int(values.reshape(len(values), -1).isfinite().all(1).int().argmin())
+            raise ConfigError(
+                f"layer {layer.name!r}: channel {channel}: {field} is not finite once its "
+                "normalization is folded in"
+            )
+
+
 def layers_of(model: Network) -> list[Layer]:
     """The layers of a classifier in order of execution; every layer is named as its output.
 
-    Raises UnsupportedError for a backbone without classifier and for clipped activations.
+    Raises UnsupportedError for a backbone without classifier and for clipped activations,
+    ConfigError where a normalization's gain makes numbers that are not finite.
     """
     if model.classifier is None:
         raise UnsupportedError(f"{model.config.name}: a network without classifier gives no scores")
@@ -121,6 +133,7 @@ def layers_of(model: Network) -> list[Layer]:
             layer = Layer(shape.kind, name, source, kernel=shape.kernel, stride=shape.stride)
         else:
             layer = Layer(shape.kind, name, source)
+        _require_finite(layer)
         residual = None if shape.residual is None else _short(shape.residual)
         layers.append(replace(layer, residual=residual))
     return layers
