@@ -30,7 +30,7 @@ __all__ = [
 _CONSTANT = 1e-6
 
 INPUT = shapes.INPUT
-SCORES = "scores"
+SCORES = shapes.SCORES
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +87,6 @@ def _convolution(unit: ConvUnit, kind: str, name: str, source: str) -> Layer:
     )
 
 
-def _short(name: str) -> str:
-    """The name of a layer here, where the float network calls it `name`."""
-    known = {"average": "features", "classifier": SCORES}
-    return known.get(name, name.replace("blocks.", "b"))
-
-
 def _dense(classifier: Linear, source: str) -> Layer:
     bias = classifier.bias.detach()
     weight = classifier.weight.detach()
@@ -122,7 +116,7 @@ def layers_of(model: Network) -> list[Layer]:
         raise UnsupportedError(f"{model.config.name}: activation_clip has no integer form yet")
     layers: list[Layer] = []
     for shape in shapes.layers(model.config):
-        name, source = _short(shape.name), _short(shape.source)
+        name, source = shapes.layer_name(shape.name), shapes.layer_name(shape.source)
         if shape.is_unit:
             unit = model.get_submodule(shape.name)
             assert isinstance(unit, ConvUnit)
@@ -134,7 +128,7 @@ def layers_of(model: Network) -> list[Layer]:
         else:
             layer = Layer(shape.kind, name, source)
         _require_finite(layer)
-        residual = None if shape.residual is None else _short(shape.residual)
+        residual = None if shape.residual is None else shapes.layer_name(shape.residual)
         layers.append(replace(layer, residual=residual))
     return layers
 
