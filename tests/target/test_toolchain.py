@@ -38,7 +38,7 @@ def test_zig_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ETINYNET_CC", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for make in (host_compiler, lambda: device_compiler("cortex_m7")):
-        with pytest.raises(ToolError, match=r"'ziglang' is not installed; pip install etinynet"):
+        with pytest.raises(ToolError, match=r"'ziglang', the C compiler, is not installed; in the"):
             make()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.errors import DeviceFault, ToolError
+from etinynet.extras import not_installed
 from etinynet.target.alignment import AlignmentCheck
 from etinynet.target.counter import Block, BlockCounter, Counts, EngineNumbers
 from etinynet.target.elf import Image
@@ -280,7 +281,7 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ToolError("package 'unicorn' is not installed; pip install etinynet[mcu]") from None
+        raise not_installed("unicorn") from None
 
 
 def _engine(unicorn: Any, arm_const: Any, cpu: str) -> Any:
