@@ -65,7 +65,7 @@ op_with("graph: name or reference is 7, allowed is a string", "dw", input=7)
 op_with(r"graph: name or reference is \['pw'\], allowed is a string", "dw2", residual=["pw"])
 graph_with("graph: name or reference is None, allowed is a string", output=None)
 graph_with(
-    "graph: metadata is 'Object of type set is not JSON .*', allowed is what JSON can hold",
+    "graph: metadata is 'Object of type set is not JSON .*', allowed is JSON, at most 64 levels",
     metadata={"classes": {1}},
 )
 graph_with("graph: metadata is 'Out of range float values", metadata={"x": float("nan")})

@@ -13,6 +13,7 @@ from torch import Tensor
 from etinynet.errors import ConfigError
 from etinynet.graph import Graph
 from etinynet.model.etinynet import EtinyNet
+from etinynet.model.fields import MIN_SIZE
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, Rounder, round_and_correct
@@ -123,6 +124,8 @@ def quantize_model(
     with as many of the training pictures too.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
+    if inputs.shape[-1] < MIN_SIZE:
+        raise ConfigError(f"size is {inputs.shape[-1]}, allowed are {MIN_SIZE} and more")
     layers = equalized(layers_of(model))
     batches = batches_of(inputs[: config.pictures])
     widths = config.widths.of(layers)
