@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from optional_tools import require
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,13 +35,6 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
-    """tool("clang"): that command; skips by name where it is absent, fails where it is required."""
-
-    def find(name: str) -> str:
-        if shutil.which(name) is None:
-            if os.environ.get("ETINYNET_REQUIRE_TOOLS"):
-                pytest.fail(f"{name} is required here and absent")
-            pytest.skip(f"{name} absent")
-        return name
-
-    return find
+    """tool("clang"): that command; skips by name where it cannot do what the tests ask of it,
+    fails where it is required."""
+    return require

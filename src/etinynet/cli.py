@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
+from etinynet.cli_errors import guarded
 from etinynet.cli_quantize import quantize
-from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan
-from etinynet.errors import ConfigError, EtinynetError
+from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan, Version, side
+from etinynet.errors import ConfigError
 from etinynet.show import note, print_json, print_lines, print_table
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="etinynet",
-    help="Real vision networks on 20-dollar microcontrollers: the same bits on host and device.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_INTERRUPTED = 130
-#: Packages that only some verbs need, and the extra that installs each.
-_EXTRAS = {"torch": "train", "onnx": "onnx"}
+
+@app.callback()
+def _start(version: Version = False) -> None:
+    """Real vision networks on 20-dollar microcontrollers: the same bits on host and device."""
 
 
 @app.command()
 def summary(
     name: Annotated[str, typer.Argument(help="etinynet-WIDTH or mobilenet-v1-WIDTH or -v2-WIDTH.")],
-    size: Annotated[int, typer.Option(help="Side of the input in pixels.")] = 224,
+    size: Annotated[int, side("Side of the input in pixels")] = 224,
     classes: Annotated[int, typer.Option(help="Classes; 0 for a backbone.")] = 1000,
     as_json: Json = False,
 ) -> None:
@@ -90,9 +88,7 @@ def train(
     data: Annotated[list[Path], typer.Argument(help="Folder of class folders of pictures.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoints.")],
     model: Annotated[str, typer.Option(help="Network, as for summary.")] = "etinynet-0.75",
-    size: Annotated[
-        int | None, typer.Option(help="Side of the input; else 96, or the teacher's.")
-    ] = None,
+    size: Annotated[int | None, side("Side of the input; else 96, or the teacher's")] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="Wider network to learn from instead of labels; folders of any kind."),
@@ -339,15 +335,10 @@ def demo(as_json: Json = False) -> None:
     \b
     etinynet demo
     """
-    from etinynet.commands.demonstration import run_demo
+    from etinynet.commands.demonstration import print_demo, run_demo
 
     result = run_demo()
-    if as_json:
-        print_json(result)
-    else:
-        heading = ("picture", "class", "score", *result["targets"], "instructions")
-        print_table(heading, result["rows"])
-        print_lines(result["summary"])
+    print_json(result) if as_json else print_demo(result)
     if not result["equal"]:
         raise typer.Exit(1)
 
@@ -362,39 +353,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name beyond the terminal's characters
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_guarded(lambda: app(arguments, standalone_mode=False)))
-
-
-def _guarded(command: Callable[[], Any]) -> int:
-    try:
-        status = command()
-        sys.stdout.flush()
-    except EtinynetError as error:
-        return _failed(str(error), error.exit_code)
-    except typer.Exit as leave:
-        return int(leave.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted", _INTERRUPTED)
-    except TyperException as error:
-        return _failed(error.format_message(), int(error.exit_code))
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
-            raise
-        extra = f"etinynet[{_EXTRAS[error.name]}]"
-        return _failed(f"package {error.name!r} is not installed; pip install {extra}", 2)
-    except BrokenPipeError:
-        # Nobody reads on, as in `| head`: what is left in the buffer must not fail once more.
-        # Typer ends so where it meets this itself.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        return _failed(f"{where}{error.strerror or error}", 2)
-    if status == _INTERRUPTED:  # what Typer makes of ^C
-        return _failed("interrupted", _INTERRUPTED)
-    return status if isinstance(status, int) else 0
-
-
-def _failed(words: str, status: int) -> int:
-    note(f"etinynet: {' '.join(words.split())}")
-    return status
+    sys.exit(guarded(lambda: app(arguments, standalone_mode=False)))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from etinynet.cli_shared import Json, Labels, Model
+from etinynet.cli_shared import Json, Labels, Model, side
 from etinynet.errors import ConfigError
 from etinynet.show import print_json, print_lines
 
@@ -39,7 +39,7 @@ DataPictures = Annotated[
 Epochs = Annotated[int | None, typer.Option(help="How often training sees each picture; else 20.")]
 Seed = Annotated[int | None, typer.Option(help="Fixes every random choice of training; else 0.")]
 Resume = Annotated[bool, typer.Option(help="Go on where training stopped.")]
-Size = Annotated[int | None, typer.Option(help="Other input side than trained with.")]
+Size = Annotated[int | None, side("Other input side than trained with")]
 Analyse = Annotated[
     bool, typer.Option("--analyse", help="Write figures and a table to the folder -o instead.")
 ]

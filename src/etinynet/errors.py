@@ -14,6 +14,8 @@ EtinynetError
 
 from __future__ import annotations
 
+from etinynet.text import one_line
+
 __all__ = [
     "ArtefactError",
     "ConfigError",
@@ -29,9 +31,15 @@ __all__ = [
 
 
 class EtinynetError(Exception):
-    """Base of all errors a user can cause or meet; the CLI prints one line and exits with 2."""
+    """Base of all errors a user can cause or meet; the CLI prints one line and exits with 2.
+
+    The message is one line that a terminal can show, whatever files and tools have put into it.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(EtinynetError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from etinynet.backend.c import compile_graph, store_rows
 from etinynet.graph import Graph
+from optional_tools import require
 
 __all__ = ["FLAGS", "HostLibrary", "build"]
 
@@ -77,10 +76,8 @@ def build(
     compiler: str | None = None,
     **options: object,
 ) -> HostLibrary:
-    """Compiles the library of `graph`, made with `options`, in `folder`; skips without compiler."""
-    compiler = compiler or shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
+    """Compiles the library of `graph`, made with `options`, in `folder`, with its sanitizers."""
+    compiler = compiler or require("gcc")
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in compile_graph(graph, **options).items():
         (folder / name).write_bytes(data)

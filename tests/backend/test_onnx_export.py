@@ -123,6 +123,20 @@ def options_graph() -> Graph:
     return graph
 
 
+def pool_graph(bits: int) -> Graph:
+    """A pool of `bits`, one behind it and a shortcut around a layer that reads it."""
+    builder = GraphBuilder(np.random.default_rng(bits), "pools", (13, 12, 3))
+    stem = builder.add("conv2d", "stem", "input", channels=5, kernel=3, padding=1, bits=bits)
+    first = builder.add("max_pool", "first", stem, kernel=3, stride=1)
+    second = builder.add("max_pool", "second", first, kernel=2, stride=2)
+    last = builder.add("depthwise", "last", second, kernel=3, padding=1, bits=bits, residual=second)
+    mean = builder.add("global_avg_pool", "mean", last, bits=11)
+    builder.add("dense", "fc", mean, channels=5, bits=13)
+    graph = Graph("pools", builder.tensors, tuple(builder.ops), "input", "fc", {})
+    check(graph)
+    return graph
+
+
 def network(weight_bits: int) -> Graph:
     blocks = ETINYNET_0_75 if weight_bits == 8 else ETINYNET_1_0
     rng = np.random.default_rng(weight_bits)
@@ -315,3 +329,22 @@ def test_sums_that_float32_does_not_hold(
 
 def test_sums_of_small_networks_are_exact() -> None:
     assert inexact_layers(siblings_graph(np.random.default_rng(0))) == {}
+
+
+@pytest.mark.parametrize("optimization", OPTIMIZATIONS)
+@pytest.mark.parametrize("bits", range(2, 17))
+def test_pools_of_any_width(bits: int, optimization: str) -> None:
+    graph = pool_graph(bits)
+    image = random_image(np.random.default_rng(1), graph)
+    assert differences(graph, image, optimization) == {}
+
+
+def test_names_that_are_no_unicode() -> None:
+    """Lone surrogates, as names of folders that are not UTF-8 have them, stay apart."""
+    names = ["\udcff", r"\udcff", "crane", "crane", "\u732b\ud800"]
+    graph = dataclasses.replace(pool_graph(8), metadata={"class_names": names, "note": "\udcff"})
+    model = onnx.load_from_string(export_onnx(graph, command="export \udcff.etn"))
+    found = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert found["class_names"] == [r"\udcff_", r"\udcff", "crane", "crane", "\u732b" + r"\ud800"]
+    assert found["provenance"]["command"] == r"export \udcff.etn"
+    session(export_onnx(graph), "optimized")

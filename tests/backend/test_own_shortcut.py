@@ -21,13 +21,17 @@ from graph_cases import GraphBuilder, random_image
 from many_libraries import FORMS, Library, differences
 
 
-def _gathered() -> Graph:
-    """Its pointwise operator waits for all of its input, where that is no shortcut gathered."""
-    builder = GraphBuilder(np.random.default_rng(0), "gathered", (10, 10, 3))
-    last = builder.add("conv2d", "stem", "input", channels=12, kernel=3, stride=2, padding=1)
+def _gathered(side: tuple[int, int], *, bits: int) -> Graph:
+    """Its pointwise operator waits for all of its input, which would be gathered were it no
+    shortcut; rows of the output come to lie where rows of the input were."""
+    builder = GraphBuilder(np.random.default_rng(0), f"gathered_{bits}", (*side, 3))
+    last = builder.add("conv2d", "stem", "input", channels=7, kernel=3, stride=2, padding=1)
     last = builder.add("depthwise", "dw1", last, kernel=3, stride=2, padding=1, bits=12)
-    last = builder.add("pointwise", "pw", last, channels=12, residual=last)
-    last = builder.add("depthwise", "dw2", last, kernel=3, padding=1)
+    last = builder.add("pointwise", "pw", last, channels=7, residual=last, bits=bits)
+    if bits > 8:
+        last = builder.add("pointwise", "pw2", last, channels=7)
+    else:
+        last = builder.add("depthwise", "dw2", last, kernel=3, padding=1)
     return builder.finish(last, 5)
 
 
@@ -62,8 +66,9 @@ def _others() -> Graph:
 
 
 BUILT: dict[str, Callable[[], Graph]] = {
-    "gathered": _gathered,
-    "in_strips": _in_strips,
+    "gathered to pixels": lambda: _gathered((6, 24), bits=12),
+    "gathered to lines": lambda: _gathered((9, 13), bits=8),
+    "in strips": _in_strips,
     "others": _others,
 }
 
@@ -93,7 +98,8 @@ def _gathering_the_shortcut() -> Iterator[None]:
 
     def gathers(self: Choice, graph: Graph, index: int) -> bool:
         op = graph.ops[index]
-        return self.tight and index in self.barriers and op.kind == "pointwise"
+        alone = sum(other.input == op.input for other in graph.ops) == 1
+        return self.tight and index in self.barriers and op.kind == "pointwise" and alone
 
     def forgetful(step, event, time, gathered):
         for (name, row), end in reads(step, event, time, gathered):
@@ -105,12 +111,41 @@ def _gathering_the_shortcut() -> Iterator[None]:
         yield
 
 
-def test_replay_refuses_a_shortcut_that_is_gathered() -> None:
+@pytest.mark.parametrize(("side", "bits"), [((6, 24), 12), ((9, 13), 8)])
+def test_replay_refuses_a_shortcut_that_is_gathered(side: tuple[int, int], bits: int) -> None:
     with (
         _gathering_the_shortcut(),
         pytest.raises(EtinynetError, match="memory plan: operator 'pw', having written, reads"),
     ):
-        make_plan(_gathered(), "inplace")
+        make_plan(_gathered(side, bits=bits), "inplace")
+
+
+def _chain(kind: str) -> Graph:
+    """Three operators of `kind` in a row, each with its own input as shortcut."""
+    builder = GraphBuilder(np.random.default_rng(0), "chain", (13, 17, 3))
+    last = builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1, bits=12)
+    window = {"kernel": 3, "padding": 1} if kind == "depthwise" else {}
+    if kind == "depthwise":
+        builder.tensors[last] = replace(builder.tensors[last], bits=8)
+    for number in range(3):
+        last = builder.add(
+            kind, f"{kind}{number}", last, channels=4, residual=last,
+            bits=8 if kind == "depthwise" else 12, **window,
+        )  # fmt: skip
+    last = builder.add("pointwise", "last", last, channels=4)
+    return builder.finish(last, 5)
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "pointwise", "add"])
+def test_replay_refuses_outputs_over_their_own_shortcut(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    graph = _chain(kind)
+    make_plan(graph, "inplace")
+    monkeypatch.setattr(rows, "_replaceable", lambda graph, step, event: [(step.input, event.row)])
+    words = rf"memory plan: operator '{kind}\d', having written, reads row"
+    with pytest.raises(EtinynetError, match=words):
+        make_plan(graph, "inplace")
 
 
 def _with_strips(plan: Plan, graph: Graph) -> Plan:

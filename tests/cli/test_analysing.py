@@ -133,7 +133,7 @@ def test_refused(
     assert [path.name for path in output.iterdir()] == ["mine.txt"]
     (output / "mine.txt").unlink()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ToolError, match=r"pip install etinynet\[plot\]"):
+    with pytest.raises(ToolError, match=r"pip install -e '\.\[plot\]'"):
         analyse()
 
 

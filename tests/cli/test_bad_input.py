@@ -10,6 +10,7 @@ import pytest
 from command import ASSETS, GRAPH, PICTURE, Run
 from PIL import Image
 
+from etinynet.data.images import Preprocess
 from etinynet.errors import ArtefactError, GraphError
 from etinynet.graph import graph_from_bytes, graph_to_bytes
 from etinynet.model.weights import weights_from_bytes
@@ -58,6 +59,30 @@ def test_one_line(
     monkeypatch.chdir(tmp_path)
     assert words in run(*arguments).refused()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [-5, 0, 1, 2, 7, 4097, 10**12])
+def test_sides(run: Run, weights: Path, photos: Path, tmp_path: Path, size: int) -> None:
+    for call in (
+        ("summary", "etinynet-1.0"),
+        ("summary", "mobilenet-v2-0.35"),
+        ("train", photos, "-o", tmp_path / "runs"),
+        ("quantize", weights, "--calibration", photos, "-o", tmp_path / "made.etn"),
+    ):
+        words = run(*call, "--size", size).refused()
+        assert words == f"etinynet: --size is {size}, allowed are 8 to 4096"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_smallest_and_the_largest_side(
+    run: Run, weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    call = ("quantize", weights, "--calibration", photos, "-o", tmp_path / "made.etn")
+    assert run(*call, "--size", 8, "--pictures", 2).status == 0
+    assert Preprocess.for_size(4096).size == 4096
+    for network in ("etinynet-1.0", "mobilenet-v1-0.25"):
+        for size in (8, 4096):
+            assert run("summary", network, "--size", size, "--json").json()["size"] == size
 
 
 @pytest.fixture

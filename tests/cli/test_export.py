@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 from command import GRAPH, Run
 
+from etinynet.extras import not_installed
+
 
 def test_export(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "signs.onnx"
@@ -56,5 +58,5 @@ def test_without_onnx(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "etinynet.backend.onnx", raising=False)
     words = run("export", GRAPH, "--to", "onnx", "-o", tmp_path / "a.onnx").refused()
-    assert words == "etinynet: package 'onnx' is not installed; pip install etinynet[onnx]"
+    assert words == f"etinynet: {not_installed('onnx')}"
     assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ import pytest
 from command import GRAPH, Run
 
 from etinynet.errors import UnsupportedError
+from etinynet.extras import not_installed
 from etinynet.target.flash import check_firmware
 from etinynet.target.link import build_firmware
 from etinynet.target.parts import get_part
@@ -79,4 +80,4 @@ def test_pyocd_is_missing(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyocd.core.exceptions", None)
     line = run("flash", elf("stm32f412"), "--on", "stm32f412").refused()
-    assert line == "etinynet: package 'pyocd' is not installed; pip install etinynet[flash]"
+    assert line == f"etinynet: {not_installed('pyocd')}"

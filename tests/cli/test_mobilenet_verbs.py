@@ -31,7 +31,7 @@ def test_from_photographs_to_firmware(run: Run, photos: Path, tmp_path: Path, na
 def test_summary(run: Run) -> None:
     found = run("summary", "mobilenet-v1-0.25", "--json").json()
     assert found["totals"]["macs"] == 41_030_272
-    assert found["layers"][1]["name"] == "blocks.0.dw"
+    assert found["layers"][1]["name"] == "b0.dw"
     assert "mobilenet-v3" in run("summary", "mobilenet-v3-1.0").refused()
 
 

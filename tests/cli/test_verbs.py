@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +202,22 @@ def test_import_reads_the_authors_file(run: Run, shared_data: Path, tmp_path: Pa
     assert run("predict", output, sample, "--json").json()["top"][0]["name"] == "tench"
 
 
+def test_version(run: Run) -> None:
+    outcome = run("--version")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == f"etinynet {metadata.version('etinynet')}\n"
+
+
 def test_demo_agrees(run: Run) -> None:
     found = run("demo", "--json").json()
     assert found["equal"] is True
-    assert [row[1] for row in found["rows"]] == ["2", "5", "8"]
-    assert found["instructions"] > 1_000_000
+    assert [row["name"] for row in found["pictures"]] == ["2", "5", "8"]
+    assert [row["class"] for row in found["pictures"]] == [2, 5, 8]
+    for row in found["pictures"]:
+        assert type(row["score"]) is float
+        assert row["equal"] == {"reference": True, "host": True, "stm32f746": True}
+        assert row["instructions"] > 1_000_000
+    assert [type(found[key]) for key in ("flash_bytes", "ram_bytes", "stack_bytes")] == [int] * 3
 
 
 def test_the_packaged_graph_says_what_made_it() -> None:

@@ -49,10 +49,10 @@ def test_as_a_process() -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("a\x1b[31m\a.jpg", r"a\x1b[31m\x07.jpg"),
+        ("a\x1b[31m\a.jpg", r"a\u001b[31m\u0007.jpg"),
         ("[red]a.jpg", "[red]a.jpg"),
         (":smile:.jpg", ":smile:.jpg"),
-        ("\x9b\u202e.jpg", r"\x9b\u202e.jpg"),
+        ("\x9b\u202e.jpg", r"\u009b\u202e.jpg"),
         ("\udcff.jpg", r"\udcff.jpg"),
         (" b" * 90 + ".jpg", "b b b b b"),
     ],
@@ -156,7 +156,10 @@ def test_without_torch(run: Run, monkeypatch: pytest.MonkeyPatch, weights: Path)
         ("quantize", weights, "--calibration", ASSETS, "-o", "a.etn"),
     ):
         words = run(*call).refused()
-        assert words == "etinynet: package 'torch' is not installed; pip install etinynet[train]"
+        assert words == (
+            "etinynet: package 'torch', PyTorch, is not installed; in the clone of etinynet run "
+            "pip install -e '.[train]'"
+        )
     assert run("predict", GRAPH, PICTURE).status == 0
 
 

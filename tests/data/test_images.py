@@ -179,7 +179,7 @@ def test_proportion_of_224_to_256():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"size": 0, "resize_short": 8, "crop": "center"}, "size is 0; an integer 1 to 4096"),
+        ({"size": 0, "resize_short": 8, "crop": "center"}, "size is 0; an integer 1 to 4681"),
         ({"size": 9, "resize_short": 8, "crop": "center"}, "resize_short is 8; at least size, 9"),
         ({"size": 8, "resize_short": 8, "crop": "left"}, "crop is 'left'; allowed: center"),
         ({"size": 8, "resize_short": "8", "crop": "center"}, "resize_short is '8'"),

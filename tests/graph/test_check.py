@@ -75,7 +75,7 @@ graph_with("graph: outputs is 'str', allowed is tuple", outputs="fc")
 graph_with("graph: name or reference is None, allowed is a string", outputs=(None,))
 graph_with("graph: part is 'str', allowed is Precision", precision="mixed")
 graph_with(
-    "graph: metadata is 'Object of type set is not JSON .*', allowed is what JSON can hold",
+    "graph: metadata is 'Object of type set is not JSON .*', allowed is JSON, at most 64 levels",
     metadata={"classes": {1}},
 )
 graph_with("graph: metadata is 'Out of range float values", metadata={"x": float("nan")})

@@ -30,6 +30,11 @@ TEXT = zlib.decompress(load(DATA)["description"].tobytes())
 NESTED = "[" * 100_000 + "]" * 100_000
 
 
+def deep(depth: int) -> str:
+    lists = "[" * depth + "]" * depth
+    return TEXT.decode().replace('"metadata":{}', f'"metadata":{{"deep":{lists}}}')
+
+
 HOSTILE = {
     "empty": (b"", "truncated"),
     "length": (b"\xff" * 8 + DATA[8:], "truncated"),
@@ -58,7 +63,9 @@ HOSTILE = {
     "no number": (rewrite(text="1"), ""),
     "description": (rewrite(text="[]"), ""),
     "not JSON": (rewrite(text="{"), ""),
-    "description nested": (rewrite(text=NESTED), "recursion"),
+    "description nested": (rewrite(text=NESTED), "nested deeper than 64 levels"),
+    "metadata 64 deep": (rewrite(text=deep(63)), "nested deeper than 64 levels"),
+    "metadata 990 deep": (rewrite(text=deep(990)), "nested deeper than 64 levels"),
     "huge number": (rewrite(text='{"tensors": ' + "9" * 5000 + "}"), ""),
 }
 

@@ -64,7 +64,7 @@ def test_every_tenth_byte_flipped(small):
 
 def test_truncated_anywhere(small):
     for length in range(0, len(small), 97):
-        with pytest.raises(ArtefactError, match=r"truncated|is 0x0"):
+        with pytest.raises(ArtefactError, match=r"truncated|is 0x0|this is a"):
             import_params(small[:length], "file")
 
 
@@ -95,7 +95,10 @@ def _header(count: int, dimensions: tuple[int, ...], ndim: int | None = None) ->
         (_header(1, (100,) * 8), "takes 40000000000000000 bytes"),
         (_header(1, (-1,)), "dimension 0 is -1"),
         (_header(1, (0,)), "dimension 0 is 0"),
-        (b"PK\x03\x04" + bytes(60), "file type is 0x4034b50; 0x112 is allowed"),
+        (
+            b"PK\x03\x04" + bytes(60),
+            "this is a zip archive, .*; import takes the MXNet .params file",
+        ),
     ],
 )
 def test_huge_and_negative_sizes(data, words):

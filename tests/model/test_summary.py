@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from etinynet.quantize.layers import layers_of
 
-from etinynet.model.config import etinynet, etinynet_0_75, etinynet_1_0
+from etinynet.model.config import etinynet, etinynet_0_75, etinynet_1_0, named_config
 from etinynet.model.etinynet import EtinyNet
+from etinynet.model.networks import build
 from etinynet.model.summary import summarize
 
 
@@ -58,3 +60,11 @@ def test_needs_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["etinynet-1.0", "mobilenet-v1-0.25", "mobilenet-v2-0.35"])
+def test_layers_have_the_names_of_the_graph(name: str) -> None:
+    config = named_config(name, 10, 32)
+    names = [row.name for row in summarize(config).rows]
+    assert names == [layer.name for layer in layers_of(build(config).eval())]
+    assert not any(layer.startswith("blocks") for layer in names)

@@ -143,7 +143,26 @@ def test_forged_files_are_refused_in_words(data, change, words):
         weights_from_bytes(_forge(data, change), "net")
 
 
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [64, 500])
+def test_depth_of_the_description(data, depth):
+    forged = _forge(data, lambda info, arrays: info["provenance"].update(a=nested(depth)))
+    with pytest.raises(ArtefactError, match="JSON is nested deeper than 64 levels"):
+        weights_from_bytes(forged, "net")
+    assert weights_from_bytes(
+        _forge(data, lambda info, arrays: info["provenance"].update(a=nested(50))), "net"
+    )
+
+
 def test_writing_refuses_what_reading_refuses(model):
+    with pytest.raises(ArtefactError, match="JSON is nested deeper than 64 levels"):
+        weights_to_bytes(model, provenance={"a": nested(990)})
     with pytest.raises(ArtefactError, match="2 class names for 3 classes"):
         weights_to_bytes(model, provenance=PROVENANCE, class_names=["a", "b"])
     broken = EtinyNet(model.config)

@@ -149,5 +149,5 @@ def test_figures_are_pictures_and_the_same_again() -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ToolError, match=r"'matplotlib' is not installed; .*etinynet\[plot\]"):
+    with pytest.raises(ToolError, match=r"'matplotlib', .*, is not installed; .* '\.\[plot\]'"):
         figure_3("b0.pw", occupancies(weights(), 4))

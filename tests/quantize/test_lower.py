@@ -218,11 +218,14 @@ def impossible(done: Steps, **changes: Any) -> Steps:
 
 def test_impossible_numbers_are_refused_in_words() -> None:
     done = steps("conv_bn_relu")
-    with pytest.raises(ConfigError, match=r"layer 'b1.pw': multiplier .* leaves int32; its range"):
+    with pytest.raises(
+        ConfigError, match=r"layer 'b1.pw': channel \d+: multiplier .* leaves int32; "
+    ):
         lowered(impossible(done, gain=1e6))
-    with pytest.raises(ConfigError, match=r"layer 'b1.pw': offset .* leaves int32"):
+    with pytest.raises(ConfigError, match=r"layer 'b1.pw': channel \d+: offset .* leaves int32"):
         lowered(impossible(done, shift=1e12))
-    with pytest.raises(ConfigError, match=r"layer 'b1.pw': bias .* leaves int32"):
+    worst = int(next(x.bias for x in done.corrected if x.name == "b1.pw").abs().argmax())
+    with pytest.raises(ConfigError, match=rf"layer 'b1.pw': channel {worst}: bias .* leaves int32"):
         lowered(impossible(done, bias=1e12))
     network = chain(done.corrected)
     with pytest.raises(GraphError, match=r"lowering 'a b': graph: name is 'a b', allowed is a C"):
@@ -257,7 +260,7 @@ def test_calibration_needs_finite_numbers() -> None:
     layers = layers_of(small_network("conv_bn_relu"))
     with pytest.raises(DataError, match="calibration: 0 pictures, at least 1 is needed"):
         calibrate(layers, [])
-    with pytest.raises(DataError, match="layer 'stem' gives a number that is not finite"):
+    with pytest.raises(DataError, match="layer 'stem': channel 0 gives a number"):
         calibrate(layers, [pictures(1) * float("nan")])
 
 

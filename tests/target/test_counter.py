@@ -17,7 +17,7 @@ SOURCE = """
 #include <string.h>
 static volatile uint32_t seed = 7;
 static uint8_t room[64];
-__attribute__((noinline)) static uint32_t kernel_0_mix(uint32_t n)
+__attribute__((noinline)) static uint32_t kernel_0_dense(uint32_t n)
 {
     uint32_t s = seed;
     for (uint32_t i = 0; i < n; i++) {
@@ -25,11 +25,11 @@ __attribute__((noinline)) static uint32_t kernel_0_mix(uint32_t n)
     }
     return s;
 }
-__attribute__((noinline)) static uint32_t op_0_conv2d(uint32_t n) { return kernel_0_mix(n) + 1; }
+__attribute__((noinline)) static uint32_t op_0_conv2d(uint32_t n) { return kernel_0_dense(n) + 1; }
 __attribute__((noinline)) static uint32_t op_01_dense(uint32_t n)
 {
     memset(room, (int)n, sizeof room - (seed & 1));
-    return kernel_0_mix(2 * n) ^ room[3];
+    return kernel_0_dense(2 * n) ^ room[3];
 }
 __attribute__((noinline)) static uint32_t push(uint32_t n)
 {
@@ -127,6 +127,24 @@ def test_jumps_are_counted_apart_from_falling_through(machine: Load) -> None:
     again = next(block for block in blocks if block.times == 49)
     assert (again.operator, again.length, again.jumps) == (7, 4, 48)
     assert machine(source).run().blocks == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["op_1_x", "op_1_dense", "kernel_0_dense", "memory", "mem", "memcpy"]
+)
+def test_a_name_like_an_operators_takes_nothing_from_it(machine: Load, name: str) -> None:
+    """A graph's functions are called name_run and name_run_frame, whatever its name."""
+    plain = SOURCE.replace("push(", "net_run(")
+    named = SOURCE.replace("push(", f"{name}_run(")
+    assert machine(named).run().counts == machine(plain).run().counts
+
+
+def test_copies_that_a_compiler_makes_are_counted_with_their_operator(machine: Load) -> None:
+    source = """
+    __attribute__((noinline)) static uint32_t op(uint32_t n) __asm__("op_1_dense.constprop.0");
+    static uint32_t op(uint32_t n) { return n * n; }
+    int main(void) { volatile uint32_t n = 3; n = op(n); return 0; }"""
+    assert machine(source).run().counts.operators[1] > 1
 
 
 def test_counts_start_anew_with_each_run(machine: Load) -> None:

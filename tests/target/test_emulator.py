@@ -50,9 +50,31 @@ FAULTS = {
         "int main(void) { ((void (*)(void))0x10000001)(); return 0; }",
         r"fetch from 0x10000000 \(outside the part's memory\) .*called from main\+0x",
     ),
-    "Arm state": (
+    "even address": (
         "int main(void) { ((void (*)(void))0x08000100)(); return 0; }",
-        r"stm32f412: .* in .*main",
+        r"stm32f412: jump to an even address \(Arm state, which this core lacks\) in .*main\+0x",
+    ),
+    "even address of code that has run": (
+        '__attribute__((noinline)) int run(void) { __asm__ volatile("nop"); return 3; }\n'
+        "int main(void) { return run() + ((int (*)(void))((uintptr_t)run & ~1u))(); }",
+        r"jump to an even address \(Arm state.* in run\+0x0, called from main\+0x",
+    ),
+    "return to an even address": (
+        "int main(void) { __asm__ volatile("
+        '"movw r0, #0x100\\n\\tmovt r0, #0x800\\n\\tpush {r0}\\n\\tpop {pc}"); return 0; }',
+        r"jump to an even address \(Arm state",
+    ),
+    "even address outside": (
+        "int main(void) { ((void (*)(void))0x10000000)(); return 0; }",
+        r"jump to an even address \(Arm state.* called from main\+0x",
+    ),
+    "last address": (
+        "int main(void) { ((void (*)(void))0xffffffff)(); return 0; }",
+        r"instruction that cannot be fetched in 0xfffffffe, called from main\+0x",
+    ),
+    "stack pointer below the stack": (
+        'int main(void) { char room[6000]; __asm__ volatile("" : : "r"(room)); return 0; }',
+        r"stm32f412: stack overflow: the stack pointer went 6\d\d\d bytes down, 4096 are kept free",
     ),
     "trap": (
         "int main(void) { __builtin_trap(); }",
@@ -173,15 +195,65 @@ def test_single_words_may_be_unaligned(machine: Load) -> None:
     assert strict.run().written == {"scores.bin": bytes([3, 4, 5, 6])}
 
 
-def test_stack_depth_is_measured(machine: Load) -> None:
+@pytest.mark.parametrize("part", ["stm32f412", "stm32f746"])
+@pytest.mark.parametrize("size", [8, 104, 1104, 3000])
+def test_stack_is_the_lowest_stack_pointer(machine: Load, part: str, size: int) -> None:
+    """Nothing of the frame is written, and what is deepest is a leaf without a jump."""
     source = """
-    __attribute__((noinline)) static int use(volatile uint8_t *p, int n)
-    { for (int i = 0; i < n; i++) { p[i] = (uint8_t)i; } return p[n - 1]; }
-    int main(void) { volatile uint8_t room[%d]; use(room, %d); return 0; }"""
-    small = machine(source % (104, 104)).run().stack_bytes
-    large = machine(source % (1104, 1104)).run().stack_bytes
-    assert large - small == 1000
-    assert 104 < small < 200
+    __attribute__((naked)) void leaf(void)
+    {
+        __asm__ volatile("push {r4, lr}\\n\\tsub sp, sp, #%d\\n\\tadd sp, sp, #%d\\n\\t"
+                         "pop {r4, pc}");
+    }
+    int main(void) { leaf(); return 0; }"""
+    bare = machine("int main(void) { return 0; }", part).run().stack_bytes
+    with_call = machine(source % (0, 0), part).run().stack_bytes
+    found = machine(source % (size, size), part).run().stack_bytes
+    assert found == with_call + size
+    assert bare < with_call <= bare + 16
+
+
+@pytest.mark.parametrize("part", ["stm32f412", "stm32f746"])
+def test_stack_of_arrays_whose_length_a_run_decides(machine: Load, part: str) -> None:
+    source = """
+    static volatile unsigned wanted = %d;
+    __attribute__((noinline)) static int use(void)
+    {
+        char room[wanted];
+        __asm__ volatile("" : : "r"(room) : "memory");
+        return 0;
+    }
+    int main(void) { return use(); }"""
+    depths = [machine(source % size, part).run().stack_bytes for size in (8, 1008)]
+    assert depths[1] - depths[0] == 1000
+
+
+def test_every_run_begins_with_the_same_core(machine: Load) -> None:
+    """Flags and registers of one picture are not there for the next, not even after a fault."""
+    source = """
+    static uint32_t seen[6];
+    int main(void)
+    {
+        uint8_t in[1];
+        __asm__ volatile("mrs r2, apsr\\n\\tstr r2, [%0]\\n\\tstrd r8, r9, [%0, #4]\\n\\t"
+                         "strd r10, r11, [%0, #12]" : : "r"(seen) : "r2", "memory");
+        seen[0] &= 1u << 27 | 15u << 16;
+        __asm__ volatile("mvn r8, #0\\n\\tmov r9, r8\\n\\tmov r10, r8\\n\\tmov r11, r8\\n\\t"
+                         "ssat r2, #4, r8, lsl #8\\n\\tsadd8 r2, r2, r2\\n\\tmovw r2, #0x7fff\\n\\t"
+                         "ssat r2, #4, r2" : : : "r2", "r8", "r9", "r10", "r11");
+        board_read(in, 1);
+        if (in[0] != 0) {
+            __asm__ volatile("movs r2, #0\\n\\titt eq\\n\\tldreq r2, [r2]\\n\\tmoveq r2, #1");
+        }
+        return board_write(seen, 24);
+    }"""
+    loaded = machine(source)
+    first = loaded.run({"picture.rgb": b"\0"}).written["scores.bin"]
+    assert first == bytes(24)
+    assert loaded.run({"picture.rgb": b"\0"}).written["scores.bin"] == first
+    with pytest.raises(DeviceFault, match="read of 4 bytes from 0x00000000"):
+        loaded.run({"picture.rgb": b"\1"})
+    assert loaded.run({"picture.rgb": b"\0"}).written["scores.bin"] == first
 
 
 def test_long_copies_and_fills(machine: Load) -> None:

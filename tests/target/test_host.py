@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,9 @@ def graph() -> Graph:
 
 
 @pytest.fixture
-def gcc(monkeypatch: pytest.MonkeyPatch) -> None:
+def gcc(tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Sanitizers need a compiler that has them."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc absent")
-    monkeypatch.setenv("ETINYNET_CC", "gcc")
+    monkeypatch.setenv("ETINYNET_CC", tool("gcc"))
 
 
 def test_many_pictures_through_one_process(graph: Graph) -> None:
@@ -57,8 +55,8 @@ def test_sanitizers_find_an_arena_that_is_too_small(
 ) -> None:
     right = host.compile_graph
 
-    def wrong(graph: Graph, mode: str | None) -> dict[str, bytes]:
-        files = right(graph, mode=mode)
+    def wrong(graph: Graph, **options: str | None) -> dict[str, bytes]:
+        files = right(graph, **options)
         header = files["net.h"].decode()
         size = header.split("NET_ARENA_BYTES ", 1)[1].split("\n", 1)[0]
         smaller = header.replace(f"ARENA_BYTES {size}", f"ARENA_BYTES {int(size) - 64}")

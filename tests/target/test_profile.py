@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from etinynet.opened import graph_of, open_graph
 from etinynet.target.mcu import McuTarget
 from etinynet.target.parts import CLOCKS, PARTS, get_part
 from etinynet.target.profile import Profile, profile
+from graph_cases import random_graph, random_image
 
 
 @pytest.fixture(scope="module", params=["stm32f412", "stm32f746"])
@@ -66,3 +69,23 @@ def test_modelled_cycles_keep_the_limits(found: Profile) -> None:
         assert layer.cost.cycles >= max(layer.arithmetic_limit, layer.bytes_limit)
     per_instruction = found.cycles / found.instructions
     assert 1 < per_instruction < 2 if found.cpu == "cortex_m4" else 0.5 < per_instruction < 1
+
+
+@pytest.mark.parametrize("name", ["op_1_x", "kernel_0_dense", "memory"])
+def test_names_take_nothing_from_other_operators(name: str) -> None:
+    """Neither the graph's name nor those of its operators change what is counted for whom."""
+    rng = np.random.default_rng(4)
+    plain = random_graph(rng)
+    image = random_image(rng, plain)
+    names = [f"op_{(n + 1) % len(plain.ops)}_{op.kind}" for n, op in enumerate(plain.ops)]
+    ops = tuple(replace(op, name=n) for op, n in zip(plain.ops, names, strict=True))
+    named = replace(plain, name=name, ops=ops)
+    counts = []
+    for graph in (plain, named):
+        with McuTarget(get_part("stm32f412")).load(graph) as program:
+            found = profile(graph, program, image)
+        counts.append([found.outside, *(layer.cost for layer in found.layers)])
+        assert list(program.run(image).instructions_per_op.values()) == [
+            cost.instructions for cost in counts[-1]
+        ]
+    assert counts[0] == counts[1]

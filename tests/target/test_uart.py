@@ -33,6 +33,10 @@ CLOCKS = {
 }
 
 
+#: What start-up writes: supply, reads of the AXI SRAM, clocks of the RAM in domain D2.
+STARTED = {"stm32h743": {0x5802480C: 1 << 1, 0x51008108: 1, 0x580244DC: 7 << 29}}
+
+
 @pytest.fixture(params=COMPILERS, ids=["zig", "gcc"])
 def compiler(
     request: pytest.FixtureRequest, tool: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
@@ -77,6 +81,8 @@ def test_prints_the_class_of_the_test_picture(compiler: str, part: str) -> None:
     assert board.registers[gpio + 0xC24] == 0x77  # GPIOD_AFRH
     assert board.registers[gpio + 0x400] == 1 << 28  # GPIOB_MODER: PB14
     for register, bits in zip(CLOCKS[part], (1 << 1 | 1 << 3, 1 << 18), strict=True):
+        assert board.registers[register] == bits
+    for register, bits in STARTED.get(part, {}).items():
         assert board.registers[register] == bits
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc
-from unicorn.arm_const import UC_ARM_REG_SP
+from unicorn import UC_ARCH_ARM, UC_MODE_THUMB, Uc
+from unicorn.arm_const import UC_ARM_REG_SP, UC_CPU_ARM_CORTEX_M4, UC_CPU_ARM_CORTEX_M7
 
 from etinynet.target.elf import Image, read_elf
 from etinynet.target.parts import Part
@@ -14,8 +14,11 @@ from etinynet.target.parts import Part
 __all__ = ["UartMachine"]
 
 #: Peripherals of each part, in ranges that Unicorn can map.
-_PERIPHERALS = ((0x40000000, 0x30000), (0x58020000, 0x10000))
+_PERIPHERALS = ((0x40000000, 0x30000), (0x51008000, 0x1000), (0x58020000, 0x10000))
 _TXE, _RXNE = 1 << 7, 1 << 5
+#: Of the STM32H743: valid (ACTVOSRDY) once the supply is configured.
+_PWR_CSR1, _PWR_CR3, _ACTVOSRDY = 0x58024804, 0x5802480C, 1 << 13
+_CPUS = {"cortex_m4": UC_CPU_ARM_CORTEX_M4, "cortex_m7": UC_CPU_ARM_CORTEX_M7}
 
 
 @dataclass
@@ -41,7 +44,8 @@ class UartMachine:
     def run(self) -> None:
         """From reset to the third change of the LED; UcError for any access to nothing."""
         image: Image = read_elf(self.elf)
-        self._engine = engine = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+        self._engine = engine = Uc(UC_ARCH_ARM, UC_MODE_THUMB)
+        engine.ctl_set_cpu_model(_CPUS[self.part.cpu])
         engine.mem_map(self.part.flash.origin, self.part.flash.length)
         for ram in self.part.rams:
             engine.mem_map(ram.origin, ram.length)
@@ -62,6 +66,8 @@ class UartMachine:
             return _TXE | (_RXNE if self._incoming else 0)
         if address == self.receive:
             return self._incoming.popleft()
+        if address == _PWR_CSR1:
+            return _ACTVOSRDY if _PWR_CR3 in self.registers else 0
         return self.registers.get(address, 0)
 
     def _write(self, engine: Uc, offset: int, size: int, value: int, origin: int) -> None:

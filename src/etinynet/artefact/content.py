@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 from etinynet.errors import ArtefactError
+from etinynet.text import shown
 
-__all__ = ["provenance", "read_file", "sha256"]
+__all__ = ["package_version", "provenance", "read_file", "sha256"]
 
 
 def sha256(data: bytes) -> str:
@@ -25,11 +26,18 @@ def read_file(path: Path, kind: str) -> bytes:
         raise ArtefactError(f"{path}: cannot read this {kind} file: {error.strerror}") from None
 
 
-def provenance(command: str, inputs: Mapping[str, bytes]) -> dict[str, object]:
-    """What made an artefact: the command, this package's version, the SHA-256 of each input."""
+def package_version() -> str:
+    """This package's version; "not installed" where it only lies on the path."""
     try:
-        version = metadata.version("etinynet")
+        return metadata.version("etinynet")
     except metadata.PackageNotFoundError:
-        version = "not installed"
-    hashes = {name: sha256(data) for name, data in sorted(inputs.items())}
-    return {"command": command, "version": version, "inputs": hashes}
+        return "not installed"
+
+
+def provenance(command: str, inputs: Mapping[str, bytes]) -> dict[str, object]:
+    """What made an artefact: the command, this package's version, the SHA-256 of each input.
+
+    Names of files stand in it as `text.shown` gives them.
+    """
+    hashes = {shown(name): sha256(data) for name, data in sorted(inputs.items())}
+    return {"command": shown(command), "version": package_version(), "inputs": hashes}

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from etinynet.artefact.content import sha256
 from etinynet.artefact.temporary import MARK
 from etinynet.errors import ArtefactError
+from etinynet.text import parse_json
 
 __all__ = ["SYSTEM_FILES", "Record", "check_ours", "folders_of", "recorded", "with_record"]
 
@@ -60,10 +61,10 @@ def recorded(folder: Path, record: Record) -> dict[str, str] | None:
     except FileNotFoundError:
         return {}
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         own, files = content[_OWN], dict(content["files"])
         blank = data.replace(own.encode(), _UNKNOWN.encode())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if sha256(blank) != own:
         return None

@@ -181,14 +181,19 @@ def _requantized(parts: _Parts, op: Op, graph: Graph) -> str:
     return parts.node("Cast", f"{op.name}/single", floored, to=_FLOAT)
 
 
-def _quantize(parts: _Parts, values: str, tensor: Tensor) -> None:
-    """Integers of `tensor`, saturated, from whole float32 `values` that lack its zero point."""
-    if tensor.bits not in (8, 16):  # what QuantizeLinear saturates to
+def _saturated(parts: _Parts, values: str, tensor: Tensor) -> str:
+    """`values` within the range of `tensor`, where QuantizeLinear alone saturates to another."""
+    if tensor.bits not in (8, 16):
         bounds = [
             parts.array(f"{tensor.name}/{word}", end - tensor.zero_point, np.float32)
             for word, end in zip(("lowest", "highest"), signed_range(tensor.bits), strict=True)
         ]
         values = parts.node("Clip", f"{tensor.name}/saturated", values, *bounds)
+    return values
+
+
+def _quantize(parts: _Parts, values: str, tensor: Tensor) -> None:
+    """Integers of `tensor` from whole float32 `values` in its range, that lack its zero point."""
     zero_point = _zero_point(parts, tensor)
     parts.node("QuantizeLinear", _integer(tensor.name), values, _one(parts), zero_point)
 
@@ -210,14 +215,15 @@ def _picture(parts: _Parts, tensor: Tensor) -> None:
 
 
 def _operator(parts: _Parts, op: Op, graph: Graph) -> None:
-    if op.kind == "max_pool":
+    target = graph.tensors[op.output]
+    if op.kind == "max_pool":  # in range as its input is; ONNX Runtime accepts no Clip behind it
         window = {"kernel_shape": op.window.kernel, "strides": op.window.stride}
         values = parts.node("MaxPool", f"{op.name}/largest", _centred(op.input), **window)
     else:
-        values = _requantized(parts, op, graph)
-    _quantize(parts, values, graph.tensors[op.output])
+        values = _saturated(parts, _requantized(parts, op, graph), target)
+    _quantize(parts, values, target)
     if any(op.output in other.inputs for other in graph.ops):
-        _dequantize(parts, graph.tensors[op.output])
+        _dequantize(parts, target)
 
 
 def _output(parts: _Parts, tensor: Tensor, name: str) -> onnx.ValueInfoProto:
@@ -238,13 +244,31 @@ def _output(parts: _Parts, tensor: Tensor, name: str) -> onnx.ValueInfoProto:
     return _info(name, channels)
 
 
+def _utf8(value: object) -> Any:
+    """JSON `value` without lone surrogates, as names of folders that are not UTF-8 have them.
+
+    They become escapes, as text; entries of a list that differed still do.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_utf8(key): _utf8(inner) for key, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    made = [_utf8(inner) for inner in value]
+    for index, (old, new) in enumerate(zip(value, made, strict=True)):
+        while new != old and isinstance(new, str) and made.count(new) > 1:
+            made[index] = new = f"{new}_"
+    return made
+
+
 def _properties(graph: Graph, made: dict[str, object]) -> dict[str, str]:
     """The model's metadata: JSON text by name."""
     stored = {
-        "class_names": None if graph.head is None else graph.head.class_names,
+        "class_names": None if graph.head is None else list(graph.head.class_names or ()) or None,
         "preprocess": graph.metadata.get("preprocess"),
     }
-    values = {key: value for key, value in stored.items() if value is not None}
+    values = {key: _utf8(value) for key, value in stored.items() if value is not None}
     values["scales"] = {tensor.name: tensor.scale for tensor in graph.tensors.values()}
     values["provenance"] = {**made, "graph_sha256": graph_digest(graph)}
     return {

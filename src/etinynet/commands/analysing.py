@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from etinynet.data.labels import Example
 from etinynet.errors import ConfigError, DataError
 from etinynet.opened import Opened, loaded_of, open_float
 from etinynet.show import print_lines, print_table, tracked
+from etinynet.text import json_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ def analyse_file(
     }
     files, result["figures"] = _figures(drawn, bits)
     files["layers.csv"] = _csv(result["layers"])
-    files["analysis.json"] = (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode()
+    files["analysis.json"] = f"{json_text(result)}\n".encode()
     write_directory(output, files, _RECORD)
     return {**result, "folder": str(output)}
 

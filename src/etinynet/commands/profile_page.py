@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from etinynet.errors import ToolError
+from etinynet.extras import not_installed
 
 __all__ = ["profile_page"]
 
@@ -30,7 +30,7 @@ def profile_page(found: Mapping[str, Any]) -> str:
     try:
         import jinja2
     except ModuleNotFoundError:
-        raise ToolError("package 'jinja2' is not installed; pip install etinynet[mcu]") from None
+        raise not_installed("jinja2") from None
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

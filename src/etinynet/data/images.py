@@ -18,6 +18,8 @@ __all__ = ["MAX_PIXELS", "Preprocess", "load_picture", "to_input"]
 
 #: Largest picture that is decoded, in pixels: decoding takes 3 to 8 bytes a pixel.
 MAX_PIXELS = 200_000_000
+#: The short side of a picture for the largest network, 4096, in the proportion of `for_size`.
+_MOST_SIDE = 4681
 
 
 def load_picture(path: Path) -> NDArray[np.uint8]:
@@ -92,9 +94,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("size", "resize_short"):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= 4096:
+            if type(value) is not int or not 1 <= value <= _MOST_SIDE:
                 raise ConfigError(
-                    f"preprocess: {name} is {value!r}; an integer 1 to 4096 is allowed"
+                    f"preprocess: {name} is {value!r}; an integer 1 to {_MOST_SIDE} is allowed"
                 )
         if self.resize_short < self.size:
             raise ConfigError(
@@ -108,7 +110,7 @@ class Preprocess:
     def for_size(size: int) -> Preprocess:
         """Resize by 256/224 of `size`, then centre crop."""
         if type(size) is not int:
-            raise ConfigError(f"preprocess: size is {size!r}; an integer 1 to 4096 is allowed")
+            raise ConfigError(f"preprocess: size is {size!r}; an integer is allowed")
         return Preprocess(size, round(size * 256 / 224))
 
     @staticmethod

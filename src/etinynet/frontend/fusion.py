@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from etinynet.errors import ConfigError
 from etinynet.frontend.float_graph import Layer
 from etinynet.graph.ir import POINT, Window
 from etinynet.graph.ops import OPS
@@ -79,7 +80,7 @@ class Draft:
             self.clamp = (low, high)
 
     def layer(self) -> Layer:
-        """The layer that all of it is."""
+        """The layer that all of it is; ConfigError where its constants are not finite."""
         if self.weight is None:
             return Layer(self.kind, self.name, self.inputs, self.window, clamp=self.clamp)
         weight, bias = self.weight, self.bias
@@ -96,7 +97,20 @@ class Draft:
             weight, live = weight * gain.reshape(-1, *[1] * (weight.dim() - 1)), gain != 0
             gain, bias = live.to(gain.dtype), torch.where(live, shift, 0)
             shift = torch.where(live, 0, shift.relu())
-        return Layer(
+        made = Layer(
             self.kind, self.name, self.inputs, self.window, weight, bias, self.relu, gain, shift,
             self.clamp,
         )  # fmt: skip
+        _require_finite(made)
+        return made
+
+
+def _require_finite(layer: Layer) -> None:
+    for field in ("weight", "bias", "gain", "shift"):
+        values = getattr(layer, field)
+        if values is not None and not values.isfinite().all():
+            channel = int(values.reshape(len(values), -1).isfinite().all(1).int().argmin())
+            raise ConfigError(
+                f"layer {layer.name!r}: channel {channel}: {field} is not finite once its "
+                "normalization is folded in"
+            )

@@ -15,6 +15,7 @@ from etinynet.graph.arithmetic import INT32_MAX, INT32_MIN, signed_range
 from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
 from etinynet.graph.ops import OPS, accumulator_range, output_shape, weight_shape
 from etinynet.graph.precision import Precision
+from etinynet.text import MOST_NESTING, require_shallow
 
 __all__ = ["check"]
 
@@ -59,9 +60,10 @@ def _check_parts(graph: Graph) -> None:
     for name in names:
         _require(isinstance(name, str), "graph", "name or reference", name, "a string")
     try:
+        require_shallow({"metadata": graph.metadata})  # as deep as it lies in the file
         json.dumps(graph.metadata, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        _refuse("graph", "metadata", str(error), "what JSON can hold")
+        _refuse("graph", "metadata", str(error), f"JSON, at most {MOST_NESTING} levels deep")
 
 
 def _check_tensor(tensor: Tensor) -> None:

@@ -20,6 +20,7 @@ from etinynet.graph.check import check
 from etinynet.graph.coding import decode, encode, pack_nibbles, unpack_nibbles
 from etinynet.graph.ir import Classification, Graph, Op, Requantization, Tensor, Window
 from etinynet.graph.precision import Precision
+from etinynet.text import parse_json
 
 __all__ = [
     "FORMAT",
@@ -144,10 +145,10 @@ def _read_header(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("truncated")
-    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    metadata = parse_json(data[8 : 8 + length])["__metadata__"]
     if set(metadata) != {FORMAT}:
         raise ValueError(f"header keys {sorted(metadata)}")
-    header = json.loads(metadata[FORMAT])
+    header = parse_json(metadata[FORMAT])
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}")
     return dict(header)
@@ -283,7 +284,7 @@ def graph_from_bytes(data: bytes, source: str) -> Graph:
                 f"{source}: graph format version {version!r}, this release reads {VERSION}"
             )
         packed, arrays = _read_arrays(data, header["sha256"])
-        graph = _build(json.loads(_inflate(packed)), arrays)
+        graph = _build(parse_json(_inflate(packed)), arrays)
         check(graph)
     except GraphError as error:
         raise GraphError(f"{source}: {error}") from None

@@ -9,9 +9,20 @@ from typing import Any, Protocol
 
 from etinynet.errors import ConfigError
 
-__all__ = ["MAX_CHANNELS", "common", "connected", "integer", "one_of", "record"]
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_SIZE",
+    "MIN_SIZE",
+    "common",
+    "connected",
+    "integer",
+    "one_of",
+    "record",
+]
 
 MAX_CHANNELS = 4096
+#: Side of a network's input in pixels.
+MIN_SIZE, MAX_SIZE = 8, 4096
 _MAX_BLOCKS = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -57,7 +68,7 @@ def common(config: _Network) -> None:
         )
     integer(config.name, "stem_channels", config.stem_channels, 1, MAX_CHANNELS)
     integer(config.name, "classes", config.classes, 0, 65535)
-    integer(config.name, "size", config.size, 8, 4096)
+    integer(config.name, "size", config.size, MIN_SIZE, MAX_SIZE)
     epsilon = config.bn_epsilon
     if type(epsilon) is not float or not 0 < epsilon <= 1:
         raise ConfigError(

@@ -16,11 +16,12 @@ from etinynet.model.config import (
     etinynet_0_75,
     etinynet_1_0,
 )
+from etinynet.model.kinds import kind_of
 from etinynet.model.shapes import state_shapes
 
 __all__ = ["import_params", "read_params"]
 
-_LIST_MAGIC = 0x112
+_LIST_MAGIC = (0x112).to_bytes(8, "little")
 _ARRAY_MAGIC = 0xF993FAC9  # version 2 of the NDArray format
 _MAX_ARRAYS = 4096
 _MAX_DIMENSIONS = 8
@@ -71,8 +72,12 @@ def read_params(data: bytes, source: str) -> dict[str, NDArray[np.float32]]:
     Every length is checked against the bytes that are there before it is used.
     Raises ArtefactError, one line beginning with `source`.
     """
-    cursor = _Cursor(data, source)
-    cursor.expect("Q", "file type", _LIST_MAGIC)
+    if data[:8] != _LIST_MAGIC:
+        raise ArtefactError(
+            f"{source}: this is {kind_of(data)}; import takes the MXNet .params file of the "
+            "paper's authors"
+        )
+    cursor = _Cursor(data, source, 8)
     cursor.expect("Q", "reserved word", 0)
     count = cursor.count("Q", "number of arrays", 1, _MAX_ARRAYS)
     arrays = [_read_array(cursor, index) for index in range(count)]

@@ -9,7 +9,7 @@ from etinynet.model.config import EtinyNetConfig, NetworkConfig
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.mobilenet import MobileNet
 
-__all__ = ["FeatureMap", "Network", "build", "build_untrained", "layer_name"]
+__all__ = ["FeatureMap", "Network", "build", "build_untrained"]
 
 #: A network of any family.
 Network = EtinyNet | MobileNet
@@ -23,6 +23,9 @@ def build(config: NetworkConfig) -> Network:
 class FeatureMap(nn.Module):
     """`network` up to its last feature map, (N, feature_channels, H', W')."""
 
+    #: The name of the network in it.
+    PART = "network"
+
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
@@ -30,13 +33,6 @@ class FeatureMap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W), pixel minus 128, to the map."""
         return self.network.features(x)
-
-
-def layer_name(path: str) -> str:
-    """What a layer at `path`, a submodule of a network or of its FeatureMap, is called."""
-    path = path.removeprefix("network.")
-    known = {"mean": "features", "classifier": "scores"}
-    return known.get(path, path.replace("blocks.", "b"))
 
 
 @torch.no_grad()

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from etinynet.model.config import EtinyNetConfig, NetworkConfig
 from etinynet.model.mobilenet_config import MobileNetConfig
 
-__all__ = ["INPUT", "Layer", "layers", "state_shapes"]
+__all__ = ["INPUT", "SCORES", "Layer", "layer_name", "layers", "state_shapes"]
 
 INPUT = "input"
+SCORES = "scores"
+_NAMES = {"average": "features", "mean": "features", "classifier": SCORES}
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,16 @@ def _mobile_blocks(chain: _Chain, config: MobileNetConfig) -> None:
         )
     if config.head_channels:
         chain.add("head", "pointwise", config.head_channels, activated=True)
+
+
+def layer_name(name: str) -> str:
+    """What users call the layer that the torch module calls `name`: b12.dw1 for blocks.12.dw1.
+
+    Summaries, messages, patterns of --layer-bits, the integer graph and profiles have this name;
+    arrays of weights files have the module's. The average over the last map, which is no module,
+    is "mean" where the network is traced.
+    """
+    return _NAMES.get(name, name.replace("blocks.", "b"))
 
 
 def state_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:

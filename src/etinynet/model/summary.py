@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from etinynet.model.config import EtinyNetConfig, NetworkConfig, etinynet_0_75, etinynet_1_0
-from etinynet.model.shapes import Layer, layers
+from etinynet.model.shapes import Layer, layer_name, layers
 
 __all__ = ["PAPER", "LayerSummary", "Summary", "summarize"]
 
@@ -122,7 +122,7 @@ def _row(layer: Layer) -> LayerSummary:
         learned += channels
     statistics = 2 * channels if layer.is_unit else 0
     return LayerSummary(
-        name=layer.name,
+        name=layer_name(layer.name),
         kind=layer.kind,
         input=layer.input,
         output=layer.output,

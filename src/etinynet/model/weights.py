@@ -21,8 +21,11 @@ from etinynet.artefact import read_file, write_file
 from etinynet.data.images import Preprocess
 from etinynet.errors import ArtefactError, ConfigError
 from etinynet.model.config import NetworkConfig, config_from_json
+from etinynet.model.fields import MAX_SIZE, MIN_SIZE
+from etinynet.model.kinds import kind_of
 from etinynet.model.networks import Network, build
 from etinynet.model.shapes import state_shapes
+from etinynet.text import parse_json, require_shallow
 
 __all__ = [
     "FORMAT",
@@ -82,6 +85,10 @@ def weights_to_bytes(
         "preprocess": (preprocess or Preprocess.for_size(config.size)).to_json(),
         "provenance": dict(provenance),
     }
+    try:
+        require_shallow(info)
+    except ValueError as error:
+        raise ArtefactError(f"{config.name}: provenance: {error}") from None
     # One metadata entry, checksum first: with two, safetensors would not fix their order.
     return _with_checksum(save(arrays, {_KEY: f"{_BLANK.decode()} {json.dumps(info)}"}))
 
@@ -125,6 +132,11 @@ def weights_from_bytes(data: bytes, source: str) -> LoadedModel:
         preprocess = Preprocess.from_json(info.get("preprocess"))
     except ConfigError as error:
         raise ArtefactError(f"{source}: {error}") from None
+    if not MIN_SIZE <= preprocess.size <= MAX_SIZE:
+        raise ArtefactError(
+            f"{source}: preprocess gives size {preprocess.size}; {MIN_SIZE} to {MAX_SIZE} "
+            "is allowed"
+        )
     class_names = info.get("class_names")
     _check_class_names(class_names, config, source)
     provenance = info.get("provenance")
@@ -188,10 +200,10 @@ def _header(data: bytes, source: str) -> dict[str, Any]:
     """The JSON header of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= size <= min(len(data) - 8, _MAX_HEADER):
-        raise ArtefactError(f"{source}: not a weights file, or truncated")
+        raise ArtefactError(f"{source}: not a weights file, or truncated: {kind_of(data)}")
     try:
-        header = json.loads(data[8 : 8 + size].decode("utf-8"))
-    except (ValueError, RecursionError):
+        header = parse_json(data[8 : 8 + size].decode("utf-8"))
+    except ValueError:
         raise ArtefactError(f"{source}: not a weights file, or its header is damaged") from None
     if not isinstance(header, dict):
         raise ArtefactError(f"{source}: not a weights file, or its header is damaged")
@@ -204,14 +216,16 @@ def _checked_info(data: bytes, source: str) -> dict[str, Any]:
     entry = metadata.get(_KEY) if isinstance(metadata, dict) else None
     match = re.fullmatch("([0-9a-f]{64}) (.*)", entry) if isinstance(entry, str) else None
     if match is None:
-        raise ArtefactError(f"{source}: not an etinynet weights file, or its header is damaged")
+        raise ArtefactError(
+            f"{source}: not an etinynet weights file, or its header is damaged: {kind_of(data)}"
+        )
     stated = match[1].encode()
     if hashlib.sha256(data.replace(stated, _BLANK, 1)).hexdigest().encode() != stated:
         raise ArtefactError(f"{source}: damaged: its content does not have the recorded SHA-256")
     try:
-        info = json.loads(match[2])
-    except (ValueError, RecursionError):
-        info = None
+        info = parse_json(match[2])
+    except ValueError as error:
+        raise ArtefactError(f"{source}: its description is damaged: {error}") from None
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise ArtefactError(f"{source}: not an etinynet weights file")
     if info.get("version") != VERSION:

@@ -21,6 +21,7 @@ __all__ = [
     "accumulator_step",
     "fake_quantize",
     "input_activation",
+    "least_weight_scale",
 ]
 
 # A 16-bit tensor has bits to spare: twice the calibrated range keeps unseen pictures unclipped.
@@ -36,6 +37,9 @@ _STILL = 2.0**-8
 # A tensor that ends at a ceiling has as many bits as its makers' multipliers allow, but not fewer:
 # below, they are multiplied by a power of two (shifts below 0).
 _FEWEST_WIDE = 12
+
+# A layer's own bias in units of its accumulator: the products take up to 2^30, int32 has 2^31.
+_MOST_BIAS = 2.0**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +130,27 @@ def accumulator_step(layer: Layer, source: Activation, weight: QuantizedWeight |
 
     Without weights it is that of one unit of the input (ops.Operator.unit says how many a layer
     sums up).
+    """
+    return source.scale if weight is None else weight.scale * _input_step(layer, source)
+
+
+def _input_step(layer: Layer, source: Activation) -> Tensor:
+    """Real value of one unit of what each output channel's weights multiply.
 
     Where a depthwise layer reads a channel that is turned over, its weights are turned too.
     """
-    if layer.kind == "depthwise":
-        assert weight is not None
-        return weight.scale * source.scale.abs()
-    return source.scale if weight is None else weight.scale * source.scale[0]
+    return source.scale.abs() if layer.kind == "depthwise" else source.scale[0]
+
+
+def least_weight_scale(layer: Layer, source: Activation) -> Tensor:
+    """The finest weight scale of each output channel at which its bias fits the accumulator.
+
+    Weights that coarser steps round to nothing, as those of a normalization of almost no gain, do
+    not move the channel by a step of its output.
+    """
+    assert layer.gain is not None
+    bias = torch.zeros_like(layer.gain) if layer.bias is None else layer.bias
+    return bias.double().abs() / (_input_step(layer, source) * _MOST_BIAS)
 
 
 def _even(statistics: ChannelStatistics, finest: Tensor, bits: int) -> Activation:

@@ -65,6 +65,10 @@ def calibrate(layers: Sequence[Layer], batches: Iterable[Tensor]) -> dict[str, C
         raise DataError("calibration: 0 pictures, at least 1 is needed")
     result = {name: moment.statistics() for name, moment in moments.items()}
     for name, statistics in result.items():
-        if not torch.isfinite(statistics.high - statistics.low).all():
-            raise DataError(f"calibration: layer {name!r} gives a number that is not finite")
+        finite = torch.isfinite(statistics.high - statistics.low)
+        if not finite.all():
+            channel = int(finite.int().argmin())
+            raise DataError(
+                f"calibration: layer {name!r}: channel {channel} gives a number that is not finite"
+            )
     return result

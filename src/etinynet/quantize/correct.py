@@ -24,11 +24,12 @@ from etinynet.quantize.activations import (
     ActivationRules,
     fake_quantize,
     input_activation,
+    least_weight_scale,
 )
 from etinynet.quantize.calibrate import ChannelStatistics
 from etinynet.quantize.lower import with_integer_offset
 from etinynet.quantize.rounding import InputMoments
-from etinynet.quantize.weights import QuantizedWeight, takes_bias
+from etinynet.quantize.weights import QuantizedWeight, coarsened, takes_bias
 
 __all__ = ["Rounded", "Rounder", "fit_layer", "round_and_correct", "round_some"]
 
@@ -153,7 +154,8 @@ def round_and_correct(
     for index, layer in enumerate(layers):
         rounded, weight = layer, None
         if layer.weight is not None:
-            rounded, weight = _rounded(layer, rounder, states, seen_in_crops)
+            least = least_weight_scale(layer, result.activations[layer.input])
+            rounded, weight = _rounded(layer, rounder, states, seen_in_crops, least)
             result.weights[layer.name] = weight
         result.layers.append(rounded)
         activation = rules.choose(rounded, weight, result.activations)
@@ -203,9 +205,15 @@ def _rounded(
     rounder: Rounder,
     states: Sequence[tuple[Values, Values]],
     seen_in_crops: Callable[[str], Iterator[tuple[Tensor, Tensor]]],
+    least: Tensor | None = None,
 ) -> tuple[Layer, QuantizedWeight]:
-    """`layer` with rounded weights and the constants that fit them, and its integers."""
+    """`layer` with rounded weights and the constants that fit them, and its integers.
+
+    No scale of them is below `least`.
+    """
     weight = rounder(layer, lambda: _moments(layer, states, seen_in_crops))
+    if least is not None:
+        weight = coarsened(weight, least)
     rounded = dataclasses.replace(layer, weight=weight.dequantized())
     return fit_layer(layer, rounded, weight.bits, states), weight
 

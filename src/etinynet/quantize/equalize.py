@@ -36,6 +36,8 @@ def equalized(network: FloatGraph) -> FloatGraph:
         power = layer.weight.square().mean((0, 2, 3)).sqrt()
         factor = power / power.mean().clamp_min(1e-12)
         factor = factor.clamp_min(_LEAST).sqrt()
+        if not factor.isfinite().all():  # weights beyond all proportion, which later steps name
+            continue
         result[maker.name] = dataclasses.replace(
             maker, gain=maker.gain * factor, shift=maker.shift * factor
         )

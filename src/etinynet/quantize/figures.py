@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from etinynet.errors import ToolError
+from etinynet.extras import not_installed
 from etinynet.quantize.analysis import LAMBDAS, Occupancy, Rescaling
 from etinynet.quantize.quantizers import rescaled
 
@@ -30,8 +30,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
-        words = "package 'matplotlib' is not installed; pip install etinynet[plot]"
-        raise ToolError(words) from None
+        raise not_installed("matplotlib") from None
 
 
 def _figure(panels: int, title: str) -> tuple[Figure, Sequence[Any]]:

@@ -33,10 +33,11 @@ def _array(values: Tensor) -> NDArray[np.float64]:
 
 def _to_int32(values: NDArray[np.float64], where: str, field: str) -> NDArray[np.int32]:
     rounded = np.rint(values)
-    if np.abs(rounded).max() >= 2**31:
+    channel = int(np.abs(rounded).argmax())
+    if not np.abs(rounded[channel]) < 2**31:
         raise ConfigError(
-            f"layer {where!r}: {field} {np.abs(values).max():.3g} leaves int32; "
-            "its range on the calibration pictures is too small for its weights"
+            f"layer {where!r}: channel {channel}: {field} {values[channel]:.3g} leaves int32; "
+            "gain, shift and weights of this channel are out of proportion"
         )
     return rounded.astype(np.int32)
 

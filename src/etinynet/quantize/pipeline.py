@@ -14,7 +14,9 @@ from etinynet.errors import ConfigError
 from etinynet.frontend.float_graph import FloatGraph, Layer
 from etinynet.frontend.modules import float_graph
 from etinynet.graph import MIXED, Classification, Graph, Precision, get_precision
-from etinynet.model.networks import FeatureMap, Network, layer_name
+from etinynet.model.fields import MIN_SIZE
+from etinynet.model.networks import FeatureMap, Network
+from etinynet.model.shapes import layer_name
 from etinynet.quantize.activations import ActivationRules
 from etinynet.quantize.calibrate import calibrate
 from etinynet.quantize.correct import Rounded, Rounder, round_and_correct
@@ -120,8 +122,10 @@ def network_of(model: Network, side: int) -> FloatGraph:
     Its output is the scores; of a network without classifier the last feature map.
     """
     shape = (side, side, 3)
-    traced = model if model.config.classes else FeatureMap(model)
-    return float_graph(traced, shape, layer_name)
+    if model.config.classes:
+        return float_graph(model, shape, layer_name)
+    inner = f"{FeatureMap.PART}."
+    return float_graph(FeatureMap(model), shape, lambda path: layer_name(path.removeprefix(inner)))
 
 
 def quantize_model(
@@ -143,6 +147,8 @@ def quantize_model(
     pictures too.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
+    if inputs.shape[-1] < MIN_SIZE:
+        raise ConfigError(f"size is {inputs.shape[-1]}, allowed are {MIN_SIZE} and more")
     network = equalized(network_of(model, inputs.shape[-1]))
     batches = batches_of(inputs[: config.pictures])
     widths = config.widths.of(network.layers)

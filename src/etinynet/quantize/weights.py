@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from etinynet.frontend.float_graph import Layer
 
-__all__ = ["FEW_BITS", "QuantizedWeight", "lowest_code", "takes_bias"]
+__all__ = ["FEW_BITS", "QuantizedWeight", "coarsened", "lowest_code", "takes_bias"]
 
 #: Up to so many bits rounding loses what is worth a few bytes, or a search.
 FEW_BITS = 6
@@ -56,3 +57,19 @@ class QuantizedWeight:
     def scales(self) -> Tensor:
         """`scale` in a shape that meets the integers'."""
         return self.scale.reshape(-1, *[1] * (self.integers.dim() - 1))
+
+
+def coarsened(weight: QuantizedWeight, least: Tensor) -> QuantizedWeight:
+    """`weight` with no scale below `least` (output channels,), float64, not negative.
+
+    Channels of finer scale are rounded anew, at last to zeros; the others stay as they are.
+    """
+    scale = torch.maximum(weight.scale, least)
+    finer = replace(weight, scale=(weight.scale < least).double()).scales() > 0
+    position = weight.position * replace(weight, scale=weight.scale / scale).scales()
+    return QuantizedWeight(
+        torch.where(finer, position.round().to(torch.int8), weight.integers),
+        scale,
+        weight.bits,
+        torch.where(finer, position.float(), weight.position),
+    )

@@ -1,20 +1,32 @@
-/* Counts executed Thumb instructions: unicorn calls etn_count_block before each block it runs. */
+/* Counts executed Thumb instructions and follows the stack pointer: unicorn calls etn_count_block
+ * before each block it runs. */
 #include <stdint.h>
 
-/* `origin` and `length` give the flash in bytes, `code` its content. The next three arrays have
- * one element for each two bytes of flash: instructions and bytes of the block that begins there,
- * as seen last, and to which counter the code there belongs (0: to its caller's).
- * The last two arrays are absent unless blocks are profiled. They have one row for each counter and
+/* The block that begins at two bytes of flash, as seen last, and to which counter the code there
+ * belongs (0: to its caller's). `stack`: whether it lowers the stack pointer (1), ends with one that
+ * only the run can tell (2). */
+typedef struct {
+    uint16_t bytes;
+    uint16_t instructions;
+    uint16_t owner;
+    uint16_t stack;
+} etn_block;
+
+/* `origin` and `length` give the flash in bytes, `code` its content; `blocks` and `below` have an
+ * element for each two bytes of it. `below`: how many bytes the code from there on lowers the stack
+ * pointer.
+ * `times` and `jumps` are absent unless blocks are profiled. They have one row for each counter and
  * in it one element for each two bytes of the first `profiled` of the flash: how often the block
  * that begins there ran, and how often it was left by a jump. `left` is the element of the block
- * that ran last, which ended at `end`; `recut` is set if a block was seen in two lengths. */
+ * that ran last, which ended at `end`; `recut` is set if a block was seen in two lengths.
+ * `inspect` is asked once about each block, fills in `stack` and `below`, and answers other than 0 if
+ * the block must not run. `lowest` is the lowest stack pointer so far; `is_open`: the block that ran
+ * last has ended with a stack pointer that only the run can tell. */
 typedef struct {
     const uint8_t *code;
     uint32_t origin;
     uint32_t length;
-    uint16_t *block_instructions;
-    uint16_t *block_bytes;
-    const uint16_t *owners;
+    etn_block *blocks;
     uint64_t *counters;
     uint64_t total;
     uint64_t limit;
@@ -27,9 +39,16 @@ typedef struct {
     uint64_t end;
     uint32_t profiled;
     uint32_t recut;
+    int (*inspect)(uint32_t address, uint32_t size);
+    const uint32_t *below;
+    int (*read_register)(void *engine, int32_t number, void *value);
+    int32_t stack_pointer;
+    uint32_t lowest;
+    uint32_t is_open;
 } etn_counter;
 
 void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user);
+void etn_sample_stack(void *engine, uint64_t address, uint32_t size, void *user);
 
 /* A Thumb instruction has four bytes if its first half begins with 11101, 11110 or 11111. */
 static uint16_t walk(const uint8_t *code, uint32_t size)
@@ -54,6 +73,16 @@ static void profile(etn_counter *counter, uint64_t offset, uint32_t size)
     }
 }
 
+void etn_sample_stack(void *engine, uint64_t address, uint32_t size, void *user)
+{
+    etn_counter *counter = user;
+    uint32_t stack_pointer = 0;
+    (void)size;
+    counter->read_register(engine, counter->stack_pointer, &stack_pointer);
+    stack_pointer -= counter->below[(address - counter->origin) / 2];
+    counter->lowest = stack_pointer < counter->lowest ? stack_pointer : counter->lowest;
+}
+
 void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user)
 {
     etn_counter *counter = user;
@@ -61,21 +90,28 @@ void etn_count_block(void *engine, uint64_t address, uint32_t size, void *user)
     if (address < counter->origin || offset + size > counter->length) {
         return; /* the fetch faults by itself */
     }
-    const uint64_t index = offset / 2;
-    if (counter->block_bytes[index] != size) {
-        counter->recut |= counter->block_bytes[index] != 0;
-        counter->block_bytes[index] = (uint16_t)size;
-        counter->block_instructions[index] = walk(counter->code + offset, size);
+    etn_block *block = &counter->blocks[offset / 2];
+    if (block->bytes != size) {
+        if (counter->inspect((uint32_t)address, size) != 0) {
+            counter->stop(engine);
+            return;
+        }
+        counter->recut |= block->bytes != 0;
+        block->bytes = (uint16_t)size;
+        block->instructions = walk(counter->code + offset, size);
     }
-    if (counter->owners[index] != 0) {
-        counter->owner = counter->owners[index];
+    if (block->stack | counter->is_open) {
+        etn_sample_stack(engine, address, size, user);
+        counter->is_open = block->stack & 2;
+    }
+    if (block->owner != 0) {
+        counter->owner = block->owner;
     }
     if (counter->times != 0) {
         profile(counter, offset, size);
     }
-    const uint16_t count = counter->block_instructions[index];
-    counter->counters[counter->owner] += count;
-    counter->total += count;
+    counter->counters[counter->owner] += block->instructions;
+    counter->total += block->instructions;
     if (counter->total > counter->limit && !counter->is_exhausted) {
         counter->is_exhausted = 1;
         counter->stop(engine);

@@ -1,9 +1,10 @@
-"""Counts the instructions of an emulated program, in all and by operator, at full speed."""
+"""Follows an emulated program block by block, at full speed: instructions, operators, stack."""
 
 from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.errors import ToolError
+from etinynet.graph.ops import COPY, OPS
 from etinynet.target.elf import Image
+from etinynet.target.instructions import Inspector
 from etinynet.target.native import add_hook, engine_function, hook_function
 from etinynet.target.parts import Region
 
-__all__ = ["Block", "BlockCounter", "Counts"]
+__all__ = ["Block", "BlockCounter", "Counts", "EngineNumbers"]
 
-_OPERATOR = re.compile(r"op_(\d+)_")
+_KINDS = "|".join((*OPS, COPY))
+#: Names of functions, whole: a compiler's copy of one has a suffix behind a dot. No function that a
+#: graph gives its name to, such as NAME_run, is called like these, whatever its name.
+_OPERATOR = re.compile(rf"op_(\d+)_({_KINDS})(\..*)?")
 #: Functions that work for whoever called them; every other function is the schedule or firmware.
-_HELPERS = ("kernel_", "etn_expand_", "mem", "__aeabi_", "OUTLINED_FUNCTION_")
+_HELPER = re.compile(
+    rf"(kernel_\d+_({_KINDS})|etn_expand_\w+|(__aeabi_)?mem(cpy|set|move|clr)[48]?"
+    r"|OUTLINED_FUNCTION_\d+)(\..*)?"
+)
 _CALLER, _OUTSIDE, _FIRST_OP = 0, 1, 2
+#: In the status register: set while the core is in Thumb state.
+_THUMB = 1 << 5
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,24 @@ class Block:
     jumps: int
 
 
+_INSPECT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32)
+
+
+#: etn_block of block_counter.c.
+_BLOCK = np.dtype([(name, "<u2") for name in ("bytes", "instructions", "owner", "stack")])
+_LOWERS, _ENDS_UNKNOWN = 1, 2
+
+
+@dataclass(frozen=True)
+class EngineNumbers:
+    """What the engine calls its hooks on blocks and instructions, and two registers."""
+
+    block_hook: int
+    code_hook: int
+    stack_pointer: int
+    status: int
+
+
 class _Fields(ctypes.Structure):
     """etn_counter of block_counter.c."""
 
@@ -58,9 +87,7 @@ class _Fields(ctypes.Structure):
         ("code", ctypes.c_void_p),
         ("origin", ctypes.c_uint32),
         ("length", ctypes.c_uint32),
-        ("block_instructions", ctypes.c_void_p),
-        ("block_bytes", ctypes.c_void_p),
-        ("owners", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
         ("counters", ctypes.c_void_p),
         ("total", ctypes.c_uint64),
         ("limit", ctypes.c_uint64),
@@ -73,6 +100,12 @@ class _Fields(ctypes.Structure):
         ("end", ctypes.c_uint64),
         ("profiled", ctypes.c_uint32),
         ("recut", ctypes.c_uint32),
+        ("inspect", _INSPECT),
+        ("below", ctypes.c_void_p),
+        ("read_register", ctypes.c_void_p),
+        ("stack_pointer", ctypes.c_int32),
+        ("lowest", ctypes.c_uint32),
+        ("is_open", ctypes.c_uint32),
     )
 
 
@@ -80,8 +113,10 @@ class BlockCounter:
     """A counter attached to `engine` (a unicorn.Uc) for the code of `image` in `flash`.
 
     `content` is the uint8 array that the engine runs `flash` from; it must outlive the engine.
-    `hook_kind` is the engine's number of a hook on blocks. With `profile`, `blocks` says what ran
-    how often. Raises ToolError if the counter cannot be compiled.
+    `numbers` are the engine's. With `profile`, `blocks` says what ran how often. A block that
+    `inspector` refuses stops the engine before it runs: see `refused`. So does one that has to be
+    watched more closely: then `is_interrupted`, and the engine is to go on where it stopped. Raises
+    ToolError if the counter cannot be compiled.
     """
 
     def __init__(
@@ -90,21 +125,29 @@ class BlockCounter:
         image: Image,
         flash: Region,
         content: NDArray[np.uint8],
-        hook_kind: int,
+        numbers: EngineNumbers,
+        inspector: Inspector,
         *,
         profile: bool = False,
     ) -> None:
-        halves = flash.length // 2
+        self._engine, self._numbers, self._inspector = engine, numbers, inspector
         owners = _owners(image, flash)
         self._counters = np.zeros(max(int(owners.max(initial=0)) + 1, _FIRST_OP), np.uint64)
-        self._arrays = (np.zeros(halves, np.uint16), np.zeros(halves, np.uint16), owners, content)
+        self._blocks, self._below = np.zeros(len(owners), _BLOCK), np.zeros(len(owners), np.uint32)
+        self._blocks["owner"] = owners
+        self._content = content
+        self._sampled: set[int] = set()
         self._fields = _Fields(
             content.ctypes.data,
             flash.origin,
             flash.length,
-            *(array.ctypes.data for array in self._arrays[:3]),
+            self._blocks.ctypes.data,
             self._counters.ctypes.data,
             stop=engine_function("uc_emu_stop"),
+            inspect=_INSPECT(self._inspect),
+            below=self._below.ctypes.data,
+            read_register=engine_function("uc_reg_read"),
+            stack_pointer=numbers.stack_pointer,
         )
         self._origin = flash.origin
         self._profile: NDArray[np.uint64] | None = None
@@ -114,7 +157,7 @@ class BlockCounter:
             self._fields.times, self._fields.jumps = (half.ctypes.data for half in self._profile)
             self._fields.profiled = profiled
         self.reset(0)
-        add_hook(engine, hook_kind, hook_function("etn_count_block"), self._fields)
+        add_hook(engine, numbers.block_hook, hook_function("etn_count_block"), self._fields)
 
     def reset(self, limit: int) -> None:
         """Starts from zero; the engine is stopped once more than `limit` have been executed."""
@@ -124,8 +167,49 @@ class BlockCounter:
         self._fields.owner = _OUTSIDE
         self._fields.is_exhausted = 0
         self._fields.end = 0
+        self._fields.lowest = 0xFFFFFFFF
+        self._fields.is_open = 0
+        self._refused: tuple[int, str] | None = None
+        self.is_interrupted = False
         if self._profile is not None:
             self._profile[:] = 0
+
+    def _inspect(self, address: int, size: int) -> int:
+        """Called once for each block, before it runs; anything but 0 stops the engine."""
+        if not self._engine.reg_read(self._numbers.status) & _THUMB:
+            return 0  # the engine has a fault of its own for this
+        at = address - self._origin
+        block = self._inspector.block(self._content[at : at + size].tobytes(), address)
+        self._refused = block.fault
+        lowers = _LOWERS if block.below else 0
+        self._blocks["stack"][at // 2] = lowers | (_ENDS_UNKNOWN if block.ends_unknown else 0)
+        self._below[at // 2] = block.below
+        self.is_interrupted = self._sample(block.samples)
+        if self.is_interrupted:
+            self._engine.ctl_remove_cache(address, address + size)
+        return block.fault is not None or self.is_interrupted
+
+    def _sample(self, samples: Iterable[tuple[int, int]]) -> bool:
+        """Looks at the stack pointer at `samples` from now on; whether some of them are new."""
+        new = [(address, below) for address, below in samples if address not in self._sampled]
+        for address, below in new:
+            self._sampled.add(address)
+            self._below[(address - self._origin) // 2] = below
+            function = hook_function("etn_sample_stack")
+            add_hook(
+                self._engine, self._numbers.code_hook, function, self._fields, address, address
+            )
+        return bool(new)
+
+    @property
+    def refused(self) -> tuple[int, str] | None:
+        """Address of the instruction that stopped the run since the core lacks it, and why."""
+        return self._refused
+
+    def lowest_stack_pointer(self) -> int:
+        """The lowest since the reset, exact at each instruction."""
+        now = int(self._engine.reg_read(self._numbers.stack_pointer))
+        return min(now, int(self._fields.lowest))
 
     @property
     def is_exhausted(self) -> bool:
@@ -148,12 +232,11 @@ class BlockCounter:
         if self._fields.recut:
             raise ToolError("unicorn has cut a block of the program in two ways; allowed is one")
         times, jumps = self._profile
-        lengths = self._arrays[1]
         return tuple(
             Block(
                 int(owner) - _FIRST_OP if owner >= _FIRST_OP else None,
                 self._origin + 2 * int(half),
-                int(lengths[half]),
+                int(self._blocks["bytes"][half]),
                 int(times[owner, half]),
                 int(jumps[owner, half]),
             )
@@ -174,9 +257,9 @@ def _owners(image: Image, flash: Region) -> NDArray[np.uint16]:
         if not symbol.is_function or symbol.address not in flash:
             continue
         start = (symbol.address - flash.origin) // 2
-        match = _OPERATOR.match(symbol.name)
+        match = _OPERATOR.fullmatch(symbol.name)
         if match:
             owners[start : start + (symbol.size + 1) // 2] = _FIRST_OP + int(match[1])
-        elif symbol.name.startswith(_HELPERS):
+        elif _HELPER.fullmatch(symbol.name):
             owners[start : start + (symbol.size + 1) // 2] = _CALLER
     return owners

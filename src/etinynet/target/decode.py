@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etinynet.errors import ToolError
+from etinynet.extras import not_installed
 
 __all__ = ["KINDS", "Decoder", "Instruction"]
 
@@ -79,9 +80,7 @@ class Decoder:
             self._capstone: Any = importlib.import_module("capstone")
             self._arm: Any = importlib.import_module("capstone.arm")
         except ImportError:
-            raise ToolError(
-                "package 'capstone' is not installed; pip install etinynet[mcu]"
-            ) from None
+            raise not_installed("capstone") from None
         mode = self._capstone.CS_MODE_THUMB | self._capstone.CS_MODE_MCLASS
         self._engine: Any = self._capstone.Cs(self._capstone.CS_ARCH_ARM, mode)
         self._engine.detail = True

@@ -7,7 +7,8 @@ import io
 from dataclasses import dataclass, field
 from typing import Any
 
-from etinynet.errors import ArtefactError, ToolError
+from etinynet.errors import ArtefactError
+from etinynet.extras import not_installed
 
 __all__ = ["Image", "Symbol", "read_elf"]
 
@@ -71,9 +72,7 @@ def read_elf(data: bytes) -> Image:
         from elftools.common.exceptions import ELFError
         from elftools.elf.elffile import ELFFile
     except ImportError:
-        raise ToolError(
-            "package 'pyelftools' is not installed; pip install etinynet[mcu]"
-        ) from None
+        raise not_installed("elftools") from None
     try:
         return _image(ELFFile(io.BytesIO(data)))
     except ELFError as error:

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.errors import DeviceFault, ToolError
+from etinynet.extras import not_installed
 from etinynet.target.alignment import AlignmentCheck
-from etinynet.target.counter import Block, BlockCounter, Counts
+from etinynet.target.counter import Block, BlockCounter, Counts, EngineNumbers
 from etinynet.target.elf import Image
+from etinynet.target.instructions import inspector_of
 from etinynet.target.parts import Part, Region
+from etinynet.target.peripherals import Peripherals
 from etinynet.target.semihosting import APPLICATION_EXIT, Semihosting
 
 __all__ = ["INSTRUCTION_LIMIT", "Machine", "Run"]
@@ -23,17 +26,20 @@ __all__ = ["INSTRUCTION_LIMIT", "Machine", "Run"]
 #: A run that executes more than this is taken for one that never ends.
 INSTRUCTION_LIMIT = 4_000_000_000
 
-_PAINT = 0xA5
+#: What RAM holds after reset: nothing that a program could take for its own.
+_NOISE = 0xA5
 _ERASED = 0xFF
 _BELOW_RAM = 64 * 1024
+#: Where no program gets to: its runs end by what they do.
+_NOWHERE = 0xFFFFFFFF
+#: In the status register: set while the core is in Thumb state, the only one that it has.
+_THUMB = 1 << 5
 _BKPT, _SEMIHOSTING = 7, b"\xab\xbe"
 _EXCEPTIONS = {
     1: "undefined instruction",
     2: "SVC instruction without a handler",
     _BKPT: "breakpoint",
     3: "instruction that cannot be fetched",
-    17: "floating-point instruction while the unit is off",
-    18: "jump to an even address (Arm state, which this core lacks)",
 }
 #: The four arguments of a call, R0 to R3.
 TraceHook = Callable[[int, int, int, int], None]
@@ -54,7 +60,7 @@ class Machine:
     """`part` with `image` in its flash. Raises ToolError if unicorn is missing.
 
     `check_alignment` also refuses LDM, STM, LDRD and STRD from addresses that are not multiples
-    of 4, as the part does; the run then takes several times longer. `profile` counts every block of
+    of 4, as the part does; the run then takes twice as long. `profile` counts every block of
     the program as well.
     """
 
@@ -64,14 +70,7 @@ class Machine:
         unicorn, arm_const = _import("unicorn"), _import("unicorn.arm_const")
         self._unicorn, self._arm = unicorn, arm_const
         self._part, self._image = part, image
-        self._engine: Any = unicorn.Uc(
-            unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
-        )
-        models = {
-            "cortex_m4": arm_const.UC_CPU_ARM_CORTEX_M4,
-            "cortex_m7": arm_const.UC_CPU_ARM_CORTEX_M7,
-        }
-        self._engine.ctl_set_cpu_model(models[part.cpu])
+        self._engine: Any = _engine(unicorn, arm_const, part.cpu)
         flash = self._map(part.flash, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         rams = [self._map(ram, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE) for ram in part.rams]
         self._memory = ((part.flash, flash), *zip(part.rams, rams, strict=True))
@@ -79,15 +78,31 @@ class Machine:
         for address, content in image.segments:
             start = address - part.flash.origin
             flash[start : start + len(content)] = np.frombuffer(content, np.uint8)
-        code = (self._engine, image, part.flash, flash)
-        self._counter = BlockCounter(*code, unicorn.UC_HOOK_BLOCK, profile=profile)
+        protections = (
+            unicorn.UC_PROT_NONE,
+            unicorn.UC_PROT_READ,
+            unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE,
+        )
+        self._peripherals = Peripherals(self._engine, part, protections, self._stop)
+        numbers = EngineNumbers(
+            unicorn.UC_HOOK_BLOCK,
+            unicorn.UC_HOOK_CODE,
+            arm_const.UC_ARM_REG_SP,
+            arm_const.UC_ARM_REG_CPSR,
+        )
+        self._counter = BlockCounter(
+            self._engine, image, part.flash, flash, numbers, inspector_of(part.cpu), profile=profile
+        )
         self._alignment: AlignmentCheck | None = None
         if check_alignment:
             names = [*(f"R{n}" for n in range(13)), "SP", "LR"]
             registers = [getattr(arm_const, f"UC_ARM_REG_{name}") for name in names]
-            self._alignment = AlignmentCheck(*code, registers, unicorn.UC_HOOK_CODE)
+            self._alignment = AlignmentCheck(
+                self._engine, part.flash, flash, registers, unicorn.UC_HOOK_CODE
+            )
         self._engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
+        self._after_reset = self._engine.context_save()
         self._semihosting = Semihosting({})
         self._fault: str | None = None
 
@@ -98,31 +113,16 @@ class Machine:
         write to flash, a fetch outside flash, a stack overflow, an undefined instruction, an exit
         with failure, and for more than `limit` instructions.
         """
-        for _, content in self._memory[1:]:
-            content[:] = _PAINT
-        self._semihosting = Semihosting(files or {})
-        self._fault = None
-        self._counter.reset(limit)
-        if self._alignment is not None:
-            self._alignment.reset()
-        vectors = np.frombuffer(self.read(self._part.flash.origin, 8), "<u4")
-        self._engine.reg_write(self._arm.UC_ARM_REG_SP, int(vectors[0]))
+        self._reset(files or {}, limit)
+        start = int(np.frombuffer(self.read(self._part.flash.origin + 4, 4), "<u4")[0])
         try:
-            self._engine.emu_start(int(vectors[1]), 0xFFFFFFFF)
+            self._engine.emu_start(start, _NOWHERE)
+            while self._counter.is_interrupted:
+                at = self._engine.reg_read(self._arm.UC_ARM_REG_PC)
+                self._engine.emu_start(at | 1, _NOWHERE)
         except self._unicorn.UcError as error:
-            raise self._fault_at(self._fault or _words(error)) from None
-        if self._fault is not None:
-            raise self._fault_at(self._fault)
-        if self._alignment is not None and self._alignment.fault is not None:
-            at, address = self._alignment.fault
-            what = f"load or store of several words at {address:#010x}, which is not aligned to 4,"
-            raise self._fault_at(what, at)
-        if self._counter.is_exhausted:
-            raise self._fault_at(f"no end after {limit} instructions")
-        if self._semihosting.exit_reason != APPLICATION_EXIT:
-            raise DeviceFault(
-                f"{self._part.name}: the program gave up: {self._semihosting.console.strip()!r}"
-            )
+            self._fault = self._fault or _words(error)
+        self._raise_fault(limit)
         hosting, counter = self._semihosting, self._counter
         return Run(
             hosting.written,
@@ -131,6 +131,43 @@ class Machine:
             self._stack_bytes(),
             counter.blocks(),
         )
+
+    def _reset(self, files: Mapping[str, bytes], limit: int) -> None:
+        """Core, RAM, peripherals and debugger as they are when the part comes out of reset."""
+        self._engine.context_restore(self._after_reset)
+        for _, content in self._memory[1:]:
+            content[:] = _NOISE
+        self._peripherals.reset()
+        self._semihosting = Semihosting(files)
+        self._fault = None
+        self._counter.reset(limit)
+        if self._alignment is not None:
+            self._alignment.reset()
+        stack = int(np.frombuffer(self.read(self._part.flash.origin, 4), "<u4")[0])
+        self._engine.reg_write(self._arm.UC_ARM_REG_SP, stack)
+
+    def _raise_fault(self, limit: int) -> None:
+        """DeviceFault unless the run has ended with success."""
+        refused = self._counter.refused
+        if refused is not None:
+            at, what = refused
+            raise self._fault_at(what, at)
+        if not self._engine.reg_read(self._arm.UC_ARM_REG_CPSR) & _THUMB:
+            raise self._fault_at("jump to an even address (Arm state, which this core lacks)")
+        if self._fault is not None:
+            raise self._fault_at(self._fault)
+        if self._alignment is not None and self._alignment.fault is not None:
+            at, address = self._alignment.fault
+            what = f"load or store of several words at {address:#010x}, which is not aligned to 4,"
+            raise self._fault_at(what, at)
+        if self._counter.is_exhausted:
+            raise self._fault_at(f"no end after {limit} instructions")
+        if self._semihosting.exit_reason is None:
+            raise self._fault_at("the program stopped without an exit")
+        if self._semihosting.exit_reason != APPLICATION_EXIT:
+            raise DeviceFault(
+                f"{self._part.name}: the program gave up: {self._semihosting.console.strip()!r}"
+            )
 
     def on_call(self, function: str, hook: TraceHook) -> None:
         """Calls `hook` with R0 to R3 each time `function` is entered; ToolError if it is absent."""
@@ -171,11 +208,15 @@ class Machine:
         return content
 
     def _stack_bytes(self) -> int:
-        """From the top of the stack to the lowest byte that lost its paint."""
+        """From the top of the stack to the lowest stack pointer; DeviceFault below the bottom."""
         bottom, top = (self._image.marks[f"etn_stack_{end}"] for end in ("bottom", "top"))
-        stack = self._slice(bottom, top - bottom, self._memory)
-        used = np.flatnonzero(stack != _PAINT)
-        return len(stack) - int(used[0]) if len(used) else 0
+        used = top - self._counter.lowest_stack_pointer()
+        if used > top - bottom:
+            raise DeviceFault(
+                f"{self._part.name}: stack overflow: the stack pointer went {used} bytes down, "
+                f"{top - bottom} are kept free for the stack"
+            )
+        return used
 
     def _on_exception(self, engine: Any, number: int, user: object) -> None:
         pc = engine.reg_read(self._arm.UC_ARM_REG_PC)
@@ -219,8 +260,10 @@ class Machine:
         return False
 
     def _place_of(self, address: int) -> str:
-        name = next((region.name for region, _ in self._memory if address in region), None)
-        return name or "outside the part's memory"
+        for region, _ in self._memory:
+            if address in region:
+                return self._peripherals.state_of(region)
+        return "outside the part's memory"
 
     def _fault_at(self, what: str, pc: int | None = None) -> DeviceFault:
         """The fault with the function it happened in and, where the link register says it, from."""
@@ -238,7 +281,24 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ToolError("package 'unicorn' is not installed; pip install etinynet[mcu]") from None
+        raise not_installed("unicorn") from None
+
+
+def _engine(unicorn: Any, arm_const: Any, cpu: str) -> Any:
+    """A unicorn.Uc of `cpu`. UC_MODE_MCLASS is left out: with it unicorn takes another core."""
+    models = {
+        "cortex_m4": arm_const.UC_CPU_ARM_CORTEX_M4,
+        "cortex_m7": arm_const.UC_CPU_ARM_CORTEX_M7,
+    }
+    engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
+    engine.ctl_set_cpu_model(models[cpu])
+    found = engine.ctl_get_cpu_model()
+    if found != models[cpu]:
+        raise ToolError(
+            f"unicorn {unicorn.__version__} emulates its core number {found}, "
+            f"not {models[cpu]}, the {cpu} of the part"
+        )
+    return engine
 
 
 def _words(error: Any) -> str:

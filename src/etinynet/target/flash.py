@@ -8,6 +8,7 @@ from pathlib import Path
 
 from etinynet.artefact import read_file
 from etinynet.errors import ArtefactError, ToolError, UnsupportedError
+from etinynet.extras import not_installed
 from etinynet.target.elf import Image, read_elf
 from etinynet.target.parts import PARTS, Part
 
@@ -60,7 +61,7 @@ def flash_firmware(path: Path, part: Part) -> dict[str, object]:
         from pyocd.core.helpers import ConnectHelper
         from pyocd.flash.file_programmer import FileProgrammer
     except ImportError:
-        raise ToolError("package 'pyocd' is not installed; pip install etinynet[flash]") from None
+        raise not_installed("pyocd") from None
     logging.getLogger("pyocd").setLevel(logging.CRITICAL)  # errors are ours to word
     probes = ConnectHelper.get_all_connected_probes(blocking=False, print_wait_message=False)
     if len(probes) != 1:

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from etinynet.errors import ConfigError, FitError, ToolError, UnsupportedError
+from etinynet.extras import not_installed
 from etinynet.target.elf import Image, read_elf
 from etinynet.target.parts import Part
 from etinynet.target.toolchain import (
@@ -56,7 +57,7 @@ def render(template: str, **values: object) -> bytes:
     try:
         import jinja2
     except ImportError:
-        raise ToolError("package 'jinja2' is not installed; pip install etinynet[mcu]") from None
+        raise not_installed("jinja2") from None
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
@@ -73,8 +74,7 @@ def firmware_files(
     if stack_bytes % 8 or stack_bytes < 256:
         raise ConfigError(f"stack_bytes: {stack_bytes!r}, allowed are multiples of 8 from 256")
     files = {name: _read(name) for name in (*BOARDS[board], *_STATIC_FILES)}
-    if board == "uart":
-        files["board_registers.h"] = _read(f"registers_{part.name}.h")
+    files["board_registers.h"] = _read(f"registers_{part.name}.h")
     files["part.ld"] = render("part.ld.jinja", part=part, stack_bytes=stack_bytes)
     return files
 

@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.backend.c import compile_graph, plan_mode
-from etinynet.errors import MismatchError
+from etinynet.errors import DeviceFault, MismatchError
 from etinynet.graph.ir import Graph
 from etinynet.target.base import Closing, MemoryUse, Result, check_image, pixels
 from etinynet.target.elf import Image
-from etinynet.target.emulator import Machine
+from etinynet.target.emulator import Machine, Run
 from etinynet.target.link import STACK_BYTES, Firmware, build_firmware, main_source
 from etinynet.target.parts import Part
-from etinynet.target.trace import Trace, row_bytes
+from etinynet.target.trace import Trace
 
-__all__ = ["McuProgram", "McuTarget", "memory_use"]
+__all__ = ["McuProgram", "McuTarget", "memory_use", "read_scores"]
+
+_PICTURE, _SCORES = "picture.rgb", "scores.bin"
 
 
 class McuProgram(Closing):
@@ -46,19 +48,21 @@ class McuProgram(Closing):
             command=command,
         )
         self.firmware = self._build(part, trace=False)
-        self._machine = Machine(part, self.firmware.image)
+        self._machine: Machine | None = None
+        self._is_checked = False
         self._tracer: Machine | None = None
         self._trace: Trace | None = None
 
     def run(self, image: NDArray[np.int8], *, tensors: bool = False) -> Result:
         """See `base.Program.run`; raises DeviceFault if the program does anything illegal.
 
-        Tensors come from a second build that reports each row, on a machine that checks alignment
-        too; the numbers in the result are always those of the first.
+        The first picture runs on a machine that checks alignment too, which takes twice as long.
+        Tensors come from a second build that reports each row, on another such machine; the
+        numbers in the result are always those of the first.
         """
         check_image(self._graph, image)
-        run = self._machine.run({"picture.rgb": pixels(image)})
-        scores = np.frombuffer(run.written["scores.bin"], "<i2").astype(np.int16)
+        run = self._run(image)
+        scores = read_scores(self._graph, self._part, run)
         counts = run.counts
         calls = json.loads(self.files["report.json"])["operators"]
         per_op = {call["name"]: counts.operators.get(n, 0) for n, call in enumerate(calls)}
@@ -71,6 +75,15 @@ class McuProgram(Closing):
             self.firmware.tools,
             plan_mode(self.files),
         )
+
+    def _run(self, image: NDArray[np.int8]) -> Run:
+        if self._machine is None:
+            check = not self._is_checked
+            self._machine = Machine(self._part, self.firmware.image, check_alignment=check)
+        run = self._machine.run({_PICTURE: pixels(image)})
+        if not self._is_checked:
+            self._machine, self._is_checked = None, True
+        return run
 
     def _build(self, part: Part, trace: bool) -> Firmware:
         sources = {name: data for name, data in self.files.items() if name.endswith((".c", ".h"))}
@@ -87,8 +100,8 @@ class McuProgram(Closing):
     ) -> dict[str, NDArray[np.int8] | NDArray[np.int16]]:
         machine = self._tracer or self._load_tracer()
         self._trace = Trace(self._graph, self.files, image)
-        run = machine.run({"picture.rgb": pixels(image)})
-        if run.written["scores.bin"] != scores.astype("<i2").tobytes():
+        run = machine.run({_PICTURE: pixels(image)})
+        if not np.array_equal(read_scores(self._graph, self._part, run), scores):
             raise MismatchError(
                 f"{self._part.name}: the traced build of graph {self._graph.name!r} gives other "
                 "scores than the plain one; they have to be equal"
@@ -101,11 +114,12 @@ class McuProgram(Closing):
         part = dataclasses.replace(self._part, flash=flash)
         image = self._build(part, trace=True).image
         machine = Machine(part, image, check_alignment=True)
-        sizes = row_bytes(self.files)
 
         def collect(op: int, row: int, rows: int, address: int) -> None:
             assert self._trace is not None
-            self._trace.add(op, row, rows, machine.read(address, rows * sizes[op]))
+            op, row, rows = (_signed(number) for number in (op, row, rows))
+            data = machine.read(address, self._trace.bytes_of(op, row, rows))
+            self._trace.add(op, row, rows, data)
 
         machine.on_call("etn_trace", collect)
         self._tracer = machine
@@ -137,6 +151,25 @@ class McuTarget:
         return McuProgram(
             graph, self.part, self._stack_bytes, self._optimization, self._mode, self._command
         )
+
+
+def _signed(register: int) -> int:
+    return register - (1 << 32) if register >= 1 << 31 else register
+
+
+def read_scores(graph: Graph, part: Part, run: Run) -> NDArray[np.int16]:
+    """The scores that firmware for `graph` has written; DeviceFault unless they are all there."""
+    count = graph.tensors[graph.outputs[0]].shape[2]
+    wanted = f"{_SCORES!r} of {2 * count} bytes, {count} scores of int16, is expected"
+    answer = run.written.get(_SCORES)
+    if answer is None:
+        others = ", ".join(map(repr, run.written)) or "nothing"
+        raise DeviceFault(f"{part.name}: the program has ended and written {others}; {wanted}")
+    if len(answer) != 2 * count:
+        raise DeviceFault(
+            f"{part.name}: the program has written {len(answer)} bytes to {_SCORES!r}; {wanted}"
+        )
+    return np.frombuffer(answer, "<i2").astype(np.int16)
 
 
 def memory_use(image: Image, stack_bytes: int) -> MemoryUse:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from etinynet.errors import ConfigError
 
-__all__ = ["CLOCKS", "PARTS", "Clock", "Part", "Region", "get_part"]
+__all__ = ["CLOCKS", "PARTS", "Clock", "Lock", "Part", "Region", "Register", "get_part"]
 
 _CPUS = ("cortex_m4", "cortex_m7")
 
@@ -15,12 +15,39 @@ _VARIABLES = 64
 
 
 @dataclass(frozen=True)
+class Register:
+    """A peripheral register of 32 bits that start-up code needs; `reset` is its value after reset.
+
+    A write to it also sets bits of others, after a time: `raises` are their (address, bits).
+    """
+
+    name: str
+    address: int
+    reset: int = 0
+    raises: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Keeps a region shut until all of `bits` are set in the register at address `register`.
+
+    `reason` says so in a fault; a region that `allows_reading` is shut for writing only.
+    """
+
+    register: int
+    bits: int
+    reason: str
+    allows_reading: bool = False
+
+
+@dataclass(frozen=True)
 class Region:
-    """A range of addresses, [origin, origin + length) in bytes."""
+    """A range of addresses, [origin, origin + length) in bytes, open when all `locks` are."""
 
     name: str
     origin: int
     length: int
+    locks: tuple[Lock, ...] = ()
 
     def __post_init__(self) -> None:
         if self.origin % 4096 or self.length % 4096 or self.length <= 0:
@@ -40,12 +67,16 @@ class Region:
 
 @dataclass(frozen=True)
 class Part:
-    """A microcontroller: `cpu` as the compiler names it; `rams` in the order programs fill them."""
+    """A microcontroller: `cpu` as the compiler names it; `rams` in the order programs fill them.
+
+    `registers` are those of its peripherals that start-up code may use; no other is emulated.
+    """
 
     name: str
     cpu: str
     flash: Region
     rams: tuple[Region, ...]
+    registers: tuple[Register, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cpu not in _CPUS:
@@ -68,6 +99,13 @@ class Part:
 
 _KIB = 1024
 _FLASH = 0x08000000
+
+#: Of the STM32H743 (RM0433). After power-on it is in Run* mode: until the supply is configured and
+#: its voltage valid, writes to RAM are not allowed.
+_PWR_CSR1, _PWR_CR3, _RCC_AHB2ENR = 0x58024804, 0x5802480C, 0x580244DC
+_ACTVOSRDY, _SRAM123EN = 1 << 13, 7 << 29
+_SUPPLY = Lock(_PWR_CSR1, _ACTVOSRDY, "supply not ready: PWR_CSR1.ACTVOSRDY", allows_reading=True)
+_D2_CLOCK = Lock(_RCC_AHB2ENR, _SRAM123EN, "clock off: RCC_AHB2ENR.SRAM1EN to SRAM3EN")
 
 #: Address 0 (boot alias of the flash, or ITCM RAM) is left out on purpose: no program needs it,
 #: and so a null pointer faults in the emulator.
@@ -92,10 +130,16 @@ PARTS = {
             "cortex_m7",
             Region("flash", _FLASH, 2048 * _KIB),
             (
-                Region("axi", 0x24000000, 512 * _KIB),
-                Region("dtcm", 0x20000000, 128 * _KIB),
-                Region("d2", 0x30000000, 288 * _KIB),
-                Region("d3", 0x38000000, 64 * _KIB),
+                Region("axi", 0x24000000, 512 * _KIB, (_SUPPLY,)),
+                Region("dtcm", 0x20000000, 128 * _KIB, (_SUPPLY,)),
+                Region("d2", 0x30000000, 288 * _KIB, (_D2_CLOCK, _SUPPLY)),
+                Region("d3", 0x38000000, 64 * _KIB, (_SUPPLY,)),
+            ),
+            (
+                Register("PWR_CSR1", _PWR_CSR1, 1 << 14),
+                Register("PWR_CR3", _PWR_CR3, 6, ((_PWR_CSR1, _ACTVOSRDY),)),
+                Register("RCC_AHB2ENR", _RCC_AHB2ENR),
+                Register("AXI_TARG7_FN_MOD", 0x51008108),
             ),
         ),
     )

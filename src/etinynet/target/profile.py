@@ -20,7 +20,7 @@ from etinynet.target.counter import Block
 from etinynet.target.cycles import JUMP, MODELS
 from etinynet.target.decode import Decoder
 from etinynet.target.emulator import Machine
-from etinynet.target.mcu import McuProgram, memory_use
+from etinynet.target.mcu import McuProgram, memory_use, read_scores
 from etinynet.target.parts import CLOCKS, Clock
 
 __all__ = ["OUTSIDE", "Cost", "Layer", "Profile", "model_blocks", "profile"]
@@ -111,6 +111,7 @@ def profile(graph: Graph, program: McuProgram, image: NDArray[np.int8]) -> Profi
     part = program.firmware.part
     machine = Machine(part, program.firmware.image, profile=True)
     run = machine.run({"picture.rgb": pixels(image)})
+    read_scores(graph, part, run)
     by_operator: dict[int | None, list[Block]] = {}
     for block in run.blocks:
         by_operator.setdefault(block.operator, []).append(block)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etinynet.errors import ConfigError, ToolError
+from etinynet.extras import not_installed
 from etinynet.target.compiler_cache import compiler_cache
 
 __all__ = [
@@ -152,9 +153,7 @@ def _named(variable: str) -> tuple[str, ...]:
 def _zig() -> str:
     spec = importlib.util.find_spec("ziglang")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolError(
-            "the compiler is missing: package 'ziglang' is not installed; pip install etinynet[mcu]"
-        )
+        raise not_installed("ziglang")
     folder = Path(spec.submodule_search_locations[0])
     return str(folder / ("zig.exe" if os.name == "nt" else "zig"))
 

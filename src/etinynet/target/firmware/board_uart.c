@@ -37,9 +37,6 @@ static void start(void)
         return;
     }
     is_started = 1;
-#ifdef RAM_CLOCKS
-    enable(RAM_CLOCKS, RAM_CLOCK_BITS);
-#endif
     enable(GPIO_CLOCKS, GPIO_CLOCK_BITS);
     enable(UART_CLOCKS, UART_CLOCK_BITS);
     set_field(UART_GPIO + GPIO_AFRH, UART_TX_PIN - 8, 4, UART_FUNCTION);
