@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from etinynet.quantize.layers import SCORES, Layer, layers_of
 from lowering import each_operator_is_its_layer_within_a_step, image, steps_of
-from small_networks import ORDERS, pictures, small_network
+from small_networks import ORDERS, SCORES, layers_of, pictures, small_network
 from torch import nn
 
 from etinynet.errors import ConfigError
+from etinynet.frontend.float_graph import Layer
 from etinynet.graph import check, execute
 from etinynet.model.config import named_config
 from etinynet.model.networks import Network, build_untrained
-from etinynet.quantize.activations import INPUT_ACTIVATION, least_weight_scale
+from etinynet.quantize.activations import input_activation, least_weight_scale
 from etinynet.quantize.methods import METHODS
 from etinynet.quantize.pipeline import Quantization, quantize_model
 from etinynet.quantize.weights import QuantizedWeight, coarsened
@@ -37,7 +37,7 @@ def shrunk(model: Network, *gains: float) -> Network:
 def error(order: str, config: Quantization, *gains: float) -> float:
     """Mean square of the scores' error, in parts of their variance."""
     model = shrunk(small_network(order), *gains)
-    graph = quantize_model(model, pictures(16), config, "small", {})
+    graph = quantize_model(model, pictures(16), config, "small", None, {})
     x = pictures(12, seed=5)
     wanted = model(x).numpy()
     got = np.stack([execute(graph, image(picture)) for picture in x]) * graph.tensors[SCORES].scale
@@ -65,7 +65,7 @@ def test_scores_are_as_good_as_with_constant_channels(order: str, bits: int, met
 def test_networks_with_ceilings(name: str) -> None:
     x = pictures(2, 32)
     model = shrunk(build_untrained(named_config(name, 10, 32), x), *GAINS)
-    check(quantize_model(model, x, Quantization(8, pictures=2), "mobile", {}))
+    check(quantize_model(model, x, Quantization(8, pictures=2), "mobile", None, {}))
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def test_a_layer_of_nothing_else(order: str) -> None:
         model = small_network(order)
         norm = getattr(model.blocks[2], name).norm
         norm.weight.fill_(1e-12)
-        check(quantize_model(model, pictures(8), Quantization(8, pictures=8), "small", {}))
+        check(quantize_model(model, pictures(8), Quantization(8, pictures=8), "small", None, {}))
 
 
 def test_coarser_scales_round_anew_and_leave_the_others() -> None:
@@ -91,8 +91,8 @@ def test_coarser_scales_round_anew_and_leave_the_others() -> None:
 
 def test_a_bias_fits_the_accumulator_at_the_least_scale() -> None:
     one = torch.ones(2)
-    layer = Layer("conv2d", "a", "input", gain=one, bias=torch.tensor([-(2.0**20), 0.0]))
-    least = least_weight_scale(layer, INPUT_ACTIVATION)
+    layer = Layer("conv2d", "a", ("input",), gain=one, bias=torch.tensor([-(2.0**20), 0.0]))
+    least = least_weight_scale(layer, input_activation(3))
     assert least.tolist() == [2.0**-9, 0.0]
 
 
@@ -103,4 +103,4 @@ def test_what_cannot_be_written_names_its_layer() -> None:
     model.blocks[1].pw.norm.running_var[2] = 1e-5
     model.blocks[1].pw.norm.weight[2] = 3e38
     with pytest.raises(ConfigError, match=r"layer 'b1.pw': channel 2: weight is not finite"):
-        quantize_model(model, pictures(8), Quantization(8, pictures=8), "small", {})
+        quantize_model(model, pictures(8), Quantization(8, pictures=8), "small", None, {})
