@@ -16,7 +16,8 @@ from record import append_rows
 from etinynet.artefact import write_file
 from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.data.images import to_input
-from etinynet.data.labels import Dataset, list_folder, split_held_out
+from etinynet.data.labels import Dataset, list_folder
+from etinynet.data.split import split_held_out
 from etinynet.graph import execute, read_graph
 from etinynet.model.config import named_config
 from etinynet.model.weights import load_weights

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.data.collect import find_pictures
 from etinynet.data.images import Preprocess
+from etinynet.data.reading import prepared
 from etinynet.errors import DataError
 
 NAMES = ["a.jpg", "b.PNG", "deep/er/c.webp", "deep/d.bmp", "\xe9.tiff", "\udcff.gif"]

@@ -10,8 +10,8 @@ from etinynet.data.labels import (
     list_folder,
     list_table,
     read_class_names,
-    split_held_out,
 )
+from etinynet.data.split import split_held_out
 from etinynet.errors import DataError
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from etinynet.data.images import load_picture
-from etinynet.data.labels import Dataset, list_folder, split_held_out
+from etinynet.data.labels import Dataset, list_folder
+from etinynet.data.split import split_held_out
 from etinynet.errors import ArtefactError, ConfigError, DataError
 from etinynet.model.config import EtinyNetConfig
 from etinynet.model.weights import load_weights

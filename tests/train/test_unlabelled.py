@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from etinynet.data.images import Preprocess
-from etinynet.data.labels import Dataset, Example, split_held_out
+from etinynet.data.labels import Dataset, Example
+from etinynet.data.split import split_held_out
 from etinynet.errors import DataError
 from etinynet.train.pictures import load_split, load_unlabelled
 
