@@ -12,7 +12,7 @@ _UNBALANCED = 2
 
 
 def closing_lines(result: dict[str, Any]) -> list[str]:
-    """Lines of a `result` with data.recall's fields: the worst classes, and balanced accuracy where it differs."""
+    """The worst classes of a `result` with data.recall's fields; balanced accuracy too."""
     rows = [row for row in result["per_class"] if row["n"]]
     lines = []
     if len({row["n"] for row in rows}) > 1:

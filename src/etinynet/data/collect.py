@@ -10,7 +10,7 @@ from pathlib import Path
 
 from etinynet.data.files import find_files, no_pictures, sub_folders
 from etinynet.data.labels import Dataset, Example, class_folders, list_folder
-from etinynet.data.split import BY_FOLDER, rule_of, split_held_out
+from etinynet.data.split import BY_FOLDER, parts_of, rule_of
 from etinynet.errors import DataError
 
 __all__ = ["find_pictures", "list_pictures", "mixed", "training_pictures"]
@@ -70,8 +70,8 @@ def _with_held_out(dataset: Dataset, parts: tuple[Dataset, Dataset]) -> Mapping[
 def _split(dataset: Dataset, rule: str | None) -> tuple[Dataset, Dataset] | None:
     """Both parts by the folders or else by `rule`; None where the rule is of other folders."""
     if dataset.held_out_keys is not None:
-        return split_held_out(dataset)
-    return None if rule == BY_FOLDER else split_held_out(dataset, rule)
+        return parts_of(dataset)
+    return None if rule == BY_FOLDER else parts_of(dataset, rule)
 
 
 def _known_classes(folder: Path, class_names: Sequence[str] | None) -> Dataset | None:
@@ -103,7 +103,7 @@ def training_pictures(
     if len(folders) == 1:
         dataset = _known_classes(Path(folders[0]), class_names)
         if dataset is not None:
-            parts = _split(dataset, rule) or split_held_out(dataset, rule_of(dataset))
+            parts = _split(dataset, rule) or parts_of(dataset, rule_of(dataset))
             train, held_out = (set(one.examples) for one in parts)
             chosen = [e for e in mixed(dataset.examples, most) if e in train or e in held_out]
             keys = frozenset(e.key for e in chosen if e in held_out)

@@ -26,10 +26,14 @@ __all__ = [
     "to_input",
 ]
 
-#: Largest picture that is decoded, in pixels: each takes up to 8 bytes while it is.
+# Limits under which decoding takes at most 1 GB and five seconds (benchmarks/pictures.py).
+#: Largest picture that is decoded, in pixels.
 MAX_PIXELS = 120_000_000
-#: Most pixels that are decoded, every pass over a progressive JPEG counted: about five seconds.
+#: Most pixels of a progressive JPEG, those of every scan counted.
 MAX_WORK = 600_000_000
+
+# Largest, by format or Pillow's decoder, where that needs more: WebP memory, the others time.
+_FEWER = {"WEBP": 50_000_000, "ppm": 3_000_000, "ppm_plain": 3_000_000, "bmp_rle": 3_000_000}
 
 # JPEGs from here on are decoded at half their size: progressive ones take 12 bytes a pixel.
 _HALVED = 60_000_000
@@ -121,10 +125,12 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], str | None]:
 def _check_size(picture: Image.Image, path: Path) -> None:
     """Raises DataError, by the header alone, where decoding would take too much."""
     pixels = picture.width * picture.height
-    if pixels > MAX_PIXELS:
+    decoders = [tile[0] for tile in getattr(picture, "tile", ())]
+    most = min([MAX_PIXELS] + [_FEWER[n] for n in (picture.format, *decoders) if n in _FEWER])
+    if pixels > most:
         raise DataError(
             f"{path}: picture is {picture.width} x {picture.height}, {pixels:,} pixels; "
-            f"at most {MAX_PIXELS:,} are allowed"
+            f"at most {most:,} are allowed"
         )
     if not picture.info.get("progressive"):
         return

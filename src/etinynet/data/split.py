@@ -10,7 +10,15 @@ from typing import Any
 from etinynet.data.labels import Dataset, Example
 from etinynet.errors import DataError
 
-__all__ = ["BY_CLASS", "BY_FOLDER", "BY_NAME", "recorded_rule", "rule_of", "split_held_out"]
+__all__ = [
+    "BY_CLASS",
+    "BY_FOLDER",
+    "BY_NAME",
+    "parts_of",
+    "recorded_rule",
+    "rule_of",
+    "split_held_out",
+]
 
 #: The rules of a split, as weights record them. Those without a record used the first.
 BY_NAME = "by-name"
@@ -36,6 +44,17 @@ def recorded_rule(provenance: Mapping[str, Any]) -> str | None:
 
 
 def split_held_out(dataset: Dataset, rule: str | None = None) -> tuple[Dataset, Dataset]:
+    """`parts_of` the data set; raises DataError if either is empty, too."""
+    train, held_out = parts_of(dataset, rule)
+    for name, part in (("training", train), ("held-out", held_out)):
+        if not part.examples:
+            raise DataError(
+                f"{len(dataset.examples)} pictures leave the {name} part empty; more are needed"
+            )
+    return train, held_out
+
+
+def parts_of(dataset: Dataset, rule: str | None = None) -> tuple[Dataset, Dataset]:
     """(training, held-out) parts of `dataset`, by `rule`, else by `rule_of`.
 
     By class: of each class the pictures with SHA-256 of the key = 0 mod 5 are held out, but of
@@ -43,28 +62,20 @@ def split_held_out(dataset: Dataset, rule: str | None = None) -> tuple[Dataset, 
     others come or go, except at those bounds. Files of the same bytes are one picture.
     By folder: what lies in the folder of held-out pictures; copies of it are not trained on.
     By name: 0 mod 5, whatever the class.
-    The same on every machine. Raises DataError if either part is empty, or for another rule.
+    The same on every machine. Raises DataError for another rule.
     """
     rule = rule_of(dataset) if rule is None else rule
+    dropped: set[str] = set()
     if rule == BY_FOLDER:
         held_out, dropped = _by_folder(dataset)
     elif rule == BY_CLASS:
-        held_out, dropped = _by_class(dataset.examples), set()
+        held_out = _by_class(dataset.examples)
     elif rule == BY_NAME:
-        held_out, dropped = {e.key for e in dataset.examples if _digest(e) % 5 == 0}, set()
+        held_out = {e.key for e in dataset.examples if _digest(e) % 5 == 0}
     else:
         raise DataError(f"held-out pictures: the rule {rule!r} of these weights is unknown")
-    parts = (
-        [e for e in dataset.examples if e.key not in held_out and e.key not in dropped],
-        [e for e in dataset.examples if e.key in held_out],
-    )
-    for name, part in zip(("training", "held-out"), parts, strict=True):
-        if not part:
-            raise DataError(
-                f"{len(dataset.examples)} pictures leave the {name} part empty; more are needed"
-            )
-    train, rest = (dataset.of(part) for part in parts)
-    return train, rest
+    train = [e for e in dataset.examples if e.key not in held_out and e.key not in dropped]
+    return dataset.of(train), dataset.of(e for e in dataset.examples if e.key in held_out)
 
 
 def _digest(example: Example) -> int:
@@ -114,8 +125,12 @@ def _copies(examples: Iterable[Example]) -> list[list[Example]]:
     groups: list[list[Example]] = []
     for example in examples:
         try:
-            sizes[example.path.stat().st_size].append(example)
+            size = example.path.stat().st_size
         except OSError:  # opening it will say why
+            size = 0
+        if size:
+            sizes[size].append(example)
+        else:
             groups.append([example])
     for same in sizes.values():
         contents: dict[bytes, list[Example]] = defaultdict(list)
