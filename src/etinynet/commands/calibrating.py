@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etinynet.commands.pictures import note_found, note_reading, to_json, trained_rule
+from etinynet.commands.pictures import counted, note_found, note_reading, to_json, trained_rule
 from etinynet.data.collect import list_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading, prepared
@@ -44,7 +44,7 @@ def calibrated(opened: Opened, folder: Path, most: int, preprocess: Preprocess) 
         note(f"only {count} calibration pictures; {_FEW} or more give steadier ranges")
     shown = tracked(prepared(paths, preprocess, reading, most), count, "calibration pictures")
     pixels = np.stack(list(shown))
-    note_found("calibration pictures", len(pixels), dataset)
+    note_found(f"{counted(len(pixels), 'calibration picture', 'calibration pictures')}", dataset)
     note_reading(reading)
     kept = tuple(paths[index] for index in reading.kept)
     return Calibration(kept, pixels, to_json(dataset, reading))

@@ -29,7 +29,8 @@ def closing_lines(result: dict[str, Any]) -> list[str]:
     absent = [row["name"] for row in result["per_class"] if not row["n"]]
     if absent:
         names = ", ".join(absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
-        lines.append(f"not measured, for want of pictures: {len(absent):,} classes: {names}")
+        classes = "class" if len(absent) == 1 else "classes"
+        lines.append(f"not measured, for want of pictures: {len(absent):,} {classes}: {names}")
     return lines
 
 

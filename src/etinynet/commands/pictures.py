@@ -14,7 +14,7 @@ from etinynet.errors import DataError
 from etinynet.opened import Opened
 from etinynet.show import note
 
-__all__ = ["labelled", "note_found", "note_reading", "to_json", "told", "trained_rule"]
+__all__ = ["counted", "labelled", "note_found", "note_reading", "to_json", "told", "trained_rule"]
 
 
 def trained_rule(opened: Opened) -> str | None:
@@ -42,10 +42,15 @@ def labelled(opened: Opened, data: Path, labels: Path | None, held_out: bool) ->
     return split_held_out(dataset, rule or rule_of(dataset))[1]
 
 
-def note_found(what: str, n: int, dataset: Dataset) -> None:
-    """Says on stderr how many pictures are used for `what`, and what was passed over."""
+def counted(n: int, one: str, many: str) -> str:
+    """`n` with its noun."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
+def note_found(what: str, dataset: Dataset) -> None:
+    """Says on stderr what is used, such as "40 pictures", and what was passed over."""
     words = f"; passed over: {words_of(dataset.passed_over)}" if dataset.passed_over else ""
-    note(f"{n:,} {what}{words}")
+    note(f"{what}{words}")
 
 
 def note_reading(reading: Reading) -> None:
@@ -57,15 +62,22 @@ def note_reading(reading: Reading) -> None:
         note(f"used, though data beside the pixels are damaged, {len(reading.flawed):,}: {first}")
 
 
-def told(opened: Callable[[], None], reading: Reading) -> Callable[[], None]:
-    """`opened`, called after each of `reading`'s pictures; the last time says what is damaged."""
-    left = reading.total
+def told(
+    opened: Callable[[], None], what: str, dataset: Dataset, reading: Reading
+) -> Callable[[], None]:
+    """`opened`, called after each picture of `dataset`; the last time says what was found.
+
+    `what`: what is said after the number of pictures.
+    """
+    left = len(dataset.examples)
 
     def after() -> None:
         nonlocal left
         opened()
         left -= 1
         if left == 0 and not reading.too_many():
+            count = len(dataset.examples) - len(reading.damaged)
+            note_found(f"{counted(count, 'picture', 'pictures')} {what}", dataset)
             note_reading(reading)
 
     return after

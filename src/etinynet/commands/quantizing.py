@@ -17,7 +17,7 @@ from etinynet.artefact import (
     write_file,
 )
 from etinynet.commands.calibrating import Calibration, calibrated
-from etinynet.commands.pictures import note_found, told, trained_rule
+from etinynet.commands.pictures import told, trained_rule
 from etinynet.commands.training import shown_training
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
@@ -184,12 +184,11 @@ def _finetuning(
     dataset, labelled = training_pictures(
         teaching.folders, teaching.pictures, opened.class_names, trained_rule(opened)
     )
-    what = f"training pictures, {'with' if labelled else 'without'} labels"
-    note_found(what, len(dataset.examples), dataset)
+    what = f"to train on, {'with' if labelled else 'without'} labels"
     reading = Reading(len(dataset.examples))
     with shown_training(len(dataset.examples)) as (shown, _):
         load = load_split if labelled else load_unlabelled
-        data = load(dataset, preprocess, told(shown, reading), reading)
+        data = load(dataset, preprocess, told(shown, what, dataset, reading), reading)
     identity = {
         "weights": loaded_of(opened).provenance,
         "quantization": json.loads(json.dumps(dataclasses.asdict(config))),

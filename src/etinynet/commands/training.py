@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etinynet.artefact import check_run_folder
-from etinynet.commands.pictures import note_found, to_json, told
+from etinynet.commands.pictures import counted, to_json, told
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
@@ -73,7 +73,7 @@ def train_folder(
     count = _epochs(epochs, Recipe.epochs)
     recipe = Recipe(epochs=count, warmup_epochs=min(Recipe.warmup_epochs, count - 1), seed=seed)
     dataset = list_folder(data)
-    note_found(f"pictures of {len(dataset.class_names)} classes", len(dataset.examples), dataset)
+    found = f"of {counted(len(dataset.class_names), 'class', 'classes')}"
     reading = Reading(len(dataset.examples))
     config = named_config(model, len(dataset.class_names), size)
     with shown_training(len(dataset.examples)) as (opened, stepped):
@@ -84,7 +84,7 @@ def train_folder(
             output,
             command=f"train {data.name} --model {model} --size {size} --seed {seed}",
             resume=resume,
-            opened=told(opened, reading),
+            opened=told(opened, found, dataset, reading),
             reading=reading,
             progress=stepped,
         )
@@ -139,10 +139,11 @@ def teach(
     )
     recipe = student_recipe(_epochs(epochs, _TAUGHT_EPOCHS), seed)
     dataset, _ = training_pictures(data, _MOST, None)
-    note_found("pictures", len(dataset.examples), dataset)
     reading = Reading(len(dataset.examples))
     with shown_training(len(dataset.examples)) as (shown, stepped):
-        pictures = load_unlabelled(dataset, preprocess, told(shown, reading), reading)
+        pictures = load_unlabelled(
+            dataset, preprocess, told(shown, "without labels", dataset, reading), reading
+        )
         _, history = train_student(
             loaded,
             config,

@@ -10,7 +10,7 @@ import numpy as np
 
 from etinynet.backend.c import macs
 from etinynet.commands.building import memory_json
-from etinynet.commands.pictures import labelled, note_found, note_reading, to_json
+from etinynet.commands.pictures import counted, labelled, note_found, note_reading, to_json
 from etinynet.data.collect import list_pictures, mixed
 from etinynet.data.images import to_input
 from etinynet.data.reading import Reading, prepared
@@ -80,7 +80,8 @@ def evaluate_model(
         first += int(best[0] == example.label)
         five += int(example.label in best)
         count += 1
-    note_found(f"pictures, classes: {recalls.classes:,}", count, dataset)
+    classes = counted(recalls.classes, "class", "classes")
+    note_found(f"{counted(count, 'picture', 'pictures')} of {classes}", dataset)
     note_reading(reading)
     return {
         "model": model,
@@ -158,7 +159,7 @@ def verify_target(
     pictures = tracked(inputs, min(n, len(paths)), "pictures")
     with target.load(graph) as program:
         outcome = verify(graph, program, (to_input(p) for p in pictures), tensors=layers)
-    note_found("pictures compared", outcome.pictures, dataset)
+    note_found(f"{counted(outcome.pictures, 'picture', 'pictures')} compared", dataset)
     note_reading(reading)
     difference = None
     if outcome.first is not None:
