@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ __all__ = [
     "conversion",
     "find_files",
     "is_hidden",
+    "loose_pictures",
     "no_pictures",
     "sub_folders",
     "words_of",
@@ -37,6 +39,9 @@ UNREADABLE = (
 _SYSTEM = ("__macosx", "desktop.ini", "thumbs.db")
 _HIDDEN = "hidden"
 _LINKS = "broken links"
+_OTHER = "others"
+_ENDING = re.compile(r"\.[a-z0-9]{1,8}")
+_SHOWN = 6
 
 
 @dataclass
@@ -90,12 +95,18 @@ def _sort(entry: Path, found: Found) -> None:
     elif ending in EXTENSIONS:
         found.paths.append(entry)
     else:
-        found.passed_over[ending or "no ending"] += 1
+        kind = ending if _ENDING.fullmatch(ending) else _OTHER
+        found.passed_over[kind] += 1
 
 
 def sub_folders(folder: Path) -> list[Path]:
     """Folders in `folder`, sorted by name, those that are linked too. Raises DataError."""
     return [entry for entry in _entries(folder) if entry.is_dir()]
+
+
+def loose_pictures(folder: Path) -> int:
+    """How many pictures lie in `folder` itself. Raises DataError."""
+    return sum(e.suffix.lower() in EXTENSIONS and e.is_file() for e in _entries(folder))
 
 
 def _entries(folder: Path, passed_over: Counter[str] | None = None) -> list[Path]:
@@ -121,7 +132,9 @@ def no_pictures(folder: Path, passed_over: Mapping[str, int]) -> DataError:
 def words_of(passed_over: Mapping[str, int]) -> str:
     """`passed_over` in words, most frequent first, with how to convert pictures among them."""
     counts = sorted(passed_over.items(), key=lambda one: (-one[1], one[0]))
-    words = ", ".join(f"{count:,} {name}" for name, count in counts)
+    words = ", ".join(f"{count:,} {name}" for name, count in counts[:_SHOWN])
+    if len(counts) > _SHOWN:
+        words += f", {sum(count for _, count in counts[_SHOWN:]):,} of other kinds"
     if not any(name in UNREADABLE for name in passed_over):
         return words
     return f"{words}; {conversion([name for name, _ in counts if name in UNREADABLE])}"

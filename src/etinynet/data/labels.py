@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from etinynet.data.files import find_files, no_pictures, sub_folders
+from etinynet.data.files import find_files, loose_pictures, no_pictures, sub_folders
 from etinynet.errors import DataError
 
 __all__ = [
@@ -83,6 +83,8 @@ def list_folder(folder: Path) -> Dataset:
     names = [path.name for path in sub_folders(training)]
     if not names:
         raise DataError(f"{folder}: no class folders; expected one folder of pictures a class")
+    if loose := loose_pictures(training):
+        passed_over["pictures outside class folders"] = loose
     examples = _of_classes(training, folder, names, passed_over)
     if held_out is None:
         return Dataset(tuple(examples), tuple(names), None, passed_over)
