@@ -56,8 +56,8 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "progressive.jpg": lambda path: _picture(7_740).save(
         path, quality=95, subsampling=0, progressive=True
     ),
-    "webp": lambda path: _picture(7_060, "RGBA").save(path, lossless=True, quality=0, method=0),
-    "lossy.webp": lambda path: _picture(7_060).save(path, method=0),
+    "webp": lambda path: _picture(6_920, "RGBA").save(path, lossless=True, quality=0, method=0),
+    "lossy.webp": lambda path: _picture(6_920).save(path, method=0),
     "lzw.tif": lambda path: _picture(10_950).save(path, compression="tiff_lzw"),
     "fax.tif": lambda path: Image.new("1", (10_950, 10_950)).save(path, compression="group4"),
     "bmp": lambda path: _picture(10_950).save(path),

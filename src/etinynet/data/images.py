@@ -33,7 +33,7 @@ MAX_PIXELS = 120_000_000
 MAX_WORK = 600_000_000
 
 # Largest, by format or Pillow's decoder, where that needs more: WebP memory, the others time.
-_FEWER = {"WEBP": 50_000_000, "ppm": 3_000_000, "ppm_plain": 3_000_000, "bmp_rle": 3_000_000}
+_FEWER = {"WEBP": 48_000_000, "ppm": 3_000_000, "ppm_plain": 3_000_000, "bmp_rle": 3_000_000}
 
 # JPEGs from here on are decoded at half their size: progressive ones take 12 bytes a pixel.
 _HALVED = 60_000_000
