@@ -105,6 +105,7 @@ def train(
     etinynet train photos -o runs/photos --resume
     etinynet train photos more-photos --teacher imagenet --epochs 20 -o runs/narrow
     """
+    from etinynet.commands.closing import closing_lines
     from etinynet.commands.training import teach, train_folder
 
     if teacher is not None:
@@ -122,7 +123,8 @@ def train(
         return
     print_lines(
         f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (last of "
-        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}"
+        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}",
+        *closing_lines(result),
     )
 
 
@@ -231,8 +233,8 @@ def evaluate(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or of --labels' paths.")],
     labels: Labels = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N pictures.")] = None,
-    held_out: Annotated[bool, typer.Option(help="Only the fifth that train holds out.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only N pictures, of all classes.")] = None,
+    held_out: Annotated[bool, typer.Option(help="Only the pictures that train held out.")] = False,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on labelled pictures; a graph runs as compiled C, checked first.
@@ -241,6 +243,7 @@ def evaluate(
     etinynet evaluate photos.etn photos --held-out
     etinynet evaluate imagenet imagenet-sample --labels imagenet-sample/labels.tsv --json
     """
+    from etinynet.commands.closing import closing_lines
     from etinynet.commands.using import evaluate_model
 
     result = evaluate_model(model, data, labels, limit, held_out)
@@ -249,7 +252,8 @@ def evaluate(
         return
     print_lines(
         f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % of {result['n']} pictures "
-        f"({result['by']})"
+        f"({result['by']})",
+        *closing_lines(result),
     )
 
 

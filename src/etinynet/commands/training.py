@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etinynet.artefact import check_run_folder
+from etinynet.commands.pictures import counted, to_json, told
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
+from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.model.config import EtinyNetConfig, named_config
 from etinynet.opened import loaded_of, open_float
@@ -71,6 +73,8 @@ def train_folder(
     count = _epochs(epochs, Recipe.epochs)
     recipe = Recipe(epochs=count, warmup_epochs=min(Recipe.warmup_epochs, count - 1), seed=seed)
     dataset = list_folder(data)
+    found = f"of {counted(len(dataset.class_names), 'class', 'classes')}"
+    reading = Reading(len(dataset.examples))
     config = named_config(model, len(dataset.class_names), size)
     with shown_training(len(dataset.examples)) as (opened, stepped):
         trained = train_classifier(
@@ -80,7 +84,8 @@ def train_folder(
             output,
             command=f"train {data.name} --model {model} --size {size} --seed {seed}",
             resume=resume,
-            opened=opened,
+            opened=told(opened, found, dataset, reading),
+            reading=reading,
             progress=stepped,
         )
     last = trained.history[-1]
@@ -93,6 +98,8 @@ def train_folder(
         "epochs": len(trained.history),
         "seed": seed,
         "threads": torch.get_num_threads(),
+        **trained.recalls.to_json(),
+        **to_json(dataset, reading),
     }
 
 
@@ -132,8 +139,11 @@ def teach(
     )
     recipe = student_recipe(_epochs(epochs, _TAUGHT_EPOCHS), seed)
     dataset, _ = training_pictures(data, _MOST, None)
+    reading = Reading(len(dataset.examples))
     with shown_training(len(dataset.examples)) as (shown, stepped):
-        pictures = load_unlabelled(dataset, preprocess, shown)
+        pictures = load_unlabelled(
+            dataset, preprocess, told(shown, "without labels", dataset, reading), reading
+        )
         _, history = train_student(
             loaded,
             config,
