@@ -38,7 +38,11 @@ ALLOWED = {
     "cli_shared": {"errors", "artefact", "model", "show"},
     "cli_errors": {"text", "errors", "extras", "show"},
     "cli_quantize": {"errors", "show", "commands", "cli_shared"},
-    "cli": {"errors", "show", "commands", "model", "cli_shared", "cli_quantize", "cli_errors"},
+    "cli_train": {"errors", "show", "commands", "train", "cli_shared"},
+    "cli": {
+        *("errors", "show", "commands", "model", "cli_shared", "cli_quantize", "cli_train"),
+        "cli_errors",
+    },
 }
 FLOAT = ("model", "train", "quantize")
 #: The only files that see the float network and the integer graph.

@@ -77,7 +77,6 @@ def test_resumed_run_equals_uninterrupted(
     broken = tmp_path / "broken"
     with pytest.raises(_Stop):
         train(folder=broken, recipe=recipe, progress=_stop_in(epoch))
-    assert not (broken / "model.safetensors").exists()
     resumed = train(folder=broken, recipe=recipe, resume=True)
     for name in ("model.safetensors", "best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (broken / name).read_bytes()
@@ -102,8 +101,10 @@ def test_resume_refuses_another_run(
 ) -> None:
     with pytest.raises(_Stop):
         train(progress=_stop_in(1))
-    with pytest.raises(ConfigError, match="made with epochs 6, this run has 7"):
-        train(resume=True, recipe=dataclasses.replace(recipe, epochs=7))
+    with pytest.raises(
+        ConfigError, match="made with epochs 6, this run has 5; resume with as many"
+    ):
+        train(resume=True, recipe=dataclasses.replace(recipe, epochs=5))
     with pytest.raises(ConfigError, match="made with optimizer 'sgd', this run has 'adam'"):
         train(resume=True, recipe=dataclasses.replace(recipe, optimizer="adam"))
     with pytest.raises(ConfigError, match="made with data '"):

@@ -49,10 +49,10 @@ def teach(teacher: LoadedModel, unlabelled: TrainingData, tmp_path: Path) -> Tea
     def run(*, epochs: int, folder: str, **others: object) -> float:
         recipe = dataclasses.replace(student_recipe(epochs, 0), batch_size=8)
         path = tmp_path / folder
-        _, history = train_student(
+        _, done = train_student(
             teacher, NARROW, unlabelled, recipe, path, command="train", **others
         )
-        return history[-1].top1
+        return done.history[-1].top1
 
     return run
 

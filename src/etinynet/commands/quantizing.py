@@ -18,7 +18,7 @@ from etinynet.artefact import (
     sha256,
     write_file,
 )
-from etinynet.commands.training import shown_training
+from etinynet.commands.training import resumable, shown_training
 from etinynet.data.collect import find_pictures, prepared, training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.errors import ConfigError
@@ -113,7 +113,7 @@ def quantize_file(
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
     metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
     name = identifier(output.stem)
-    with shown_training(0) as (_, stepped):
+    with resumable(_training(output)), shown_training(0) as (_, stepped):
         graph = quantize_model(
             loaded_of(opened).model, inputs, used, name, metadata, finetuning, stepped
         )
