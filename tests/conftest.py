@@ -10,6 +10,10 @@ import pytest
 
 from optional_tools import require
 
+from etinynet import wait_passively
+
+wait_passively()  # done by the import already; here before any test loads torch
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -25,6 +25,7 @@ from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
 from etinynet.opened import Opened, identifier, loaded_of, open_float
 from etinynet.show import note, tracked
+from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +103,7 @@ def quantize_file(
         check_run_folder("-o", _training(output), f"*/{STATE}", teaching.resume)
     opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
+    choose_threads(preprocess.size)
     paths = find_pictures(calibration, config.pictures)
     if len(paths) < _FEW:
         note(f"only {len(paths)} calibration pictures; {_FEW} or more give steadier ranges")

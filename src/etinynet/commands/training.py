@@ -17,10 +17,12 @@ from etinynet.errors import ConfigError
 from etinynet.model.config import EtinyNetConfig, named_config
 from etinynet.opened import loaded_of, open_float
 from etinynet.show import note, progress
+from etinynet.threads import choose_threads
 from etinynet.train.recipe import Recipe
 
 if TYPE_CHECKING:
-    from etinynet.train.loop import Epoch, Progress
+    from etinynet.train.history import Epoch
+    from etinynet.train.loop import Progress
 
 __all__ = ["resumable", "shown_training", "teach", "train_folder"]
 
@@ -101,6 +103,7 @@ def train_folder(
     from etinynet.train.loop import STATE
 
     check_run_folder("-o", output, STATE, resume)
+    choose_threads(size)
     with naming_options(), resumable(output, WEIGHTS):
         recipe = _recipe(Recipe(), options, output, resume)
         dataset = list_folder(data)
@@ -165,6 +168,7 @@ def teach(
     )
     if options.get("label_smoothing") is not None:
         raise ConfigError("--label-smoothing is for labels, which --teacher does not read")
+    choose_threads(preprocess.size)
     with naming_options(), resumable(output, WEIGHTS):
         default = student_recipe(_TAUGHT_EPOCHS, 0)
         recipe = _recipe(default, options, output, resume)

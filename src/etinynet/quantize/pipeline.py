@@ -25,6 +25,7 @@ from etinynet.quantize.methods import METHODS, Widths, is_gradual, rounder_of, s
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
+from etinynet.threads import spared
 from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, to_network
 
@@ -126,6 +127,19 @@ def quantize_model(
     """
     if inputs.shape[-1] < MIN_SIZE:
         raise ConfigError(f"size is {inputs.shape[-1]}, allowed are {MIN_SIZE} and more")
+    with spared(inputs.shape[-1]):
+        return _quantized(model, inputs, config, name, metadata, finetuning, progress)
+
+
+def _quantized(
+    model: EtinyNet,
+    inputs: Tensor,
+    config: Quantization,
+    name: str,
+    metadata: Mapping[str, Any],
+    finetuning: Finetuning | None,
+    progress: Callable[[Progress], None] | None,
+) -> Graph:
     layers = equalized(layers_of(model))
     batches = batches_of(inputs[: config.pictures])
     widths = config.widths.of(layers)

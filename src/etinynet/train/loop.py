@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from etinynet.artefact import sha256, write_file
 from etinynet.errors import ArtefactError, ConfigError
+from etinynet.threads import spared
 from etinynet.train.augment import augment
 from etinynet.train.checkpoint import State, read_state, restore, state_bytes
 from etinynet.train.evaluate import measure
@@ -23,7 +24,7 @@ from etinynet.train.history import Epoch, Run, run_from_json, table, words
 from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe, learning_rate_at
 
-__all__ = ["METRICS", "STATE", "Epoch", "Loss", "Progress", "fit", "label_loss", "saved_recipe"]
+__all__ = ["METRICS", "STATE", "Loss", "Progress", "fit", "label_loss", "saved_recipe"]
 
 # Adam's second decay rate: its usual 0.999 remembers longer than a short fine-tuning lasts.
 _SQUARES = 0.99
@@ -240,7 +241,8 @@ def fit(
     try:
         for epoch in range(len(run.history), recipe.epochs):
             report = _reporter(progress, stepped, recipe, epoch, run.history)
-            row = _epoch(model, optimizer, data, recipe, loss, epoch, report)
+            with spared(data.preprocess.size):
+                row = _epoch(model, optimizer, data, recipe, loss, epoch, report)
             best = all(row.top1 > earlier.top1 for earlier in run.history)
             run = dataclasses.replace(run, history=(*run.history, row))
             if keep is not None:
