@@ -134,7 +134,7 @@ def test_gradual_training_ends_on_levels(
     layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, method: str
 ) -> None:
     """What is rounded at the end lies on its level already, or nearly."""
-    recipe = dataclasses.replace(how.recipe, epochs=50, learning_rate=3e-2)
+    recipe = dataclasses.replace(how.recipe, epochs=12, learning_rate=3e-2)
     found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), method)
     positions = torch.cat([weight.position.flatten() for weight in found.weights.values()])
     codes = torch.cat([weight.integers.flatten() for weight in found.weights.values()])
