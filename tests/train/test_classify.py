@@ -145,7 +145,7 @@ def test_damaged_state(train: Train, made: Path) -> None:
 
 def test_diverging_run(train: Train, recipe: Recipe) -> None:
     wild = dataclasses.replace(recipe, learning_rate=10.0, momentum=0.999, warmup_epochs=0)
-    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; the loss of epoch"):
+    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; .* of epoch \d+ is not finite"):
         train(recipe=dataclasses.replace(wild, epochs=60))
 
 

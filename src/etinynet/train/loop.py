@@ -113,13 +113,22 @@ def _train_epoch(
         optimizer.step()
         total += value.item() * len(chosen)
         seen += len(chosen)
-        if not math.isfinite(total):
-            raise ConfigError(
-                f"recipe: learning_rate is {recipe.learning_rate!r}; the loss of epoch "
-                f"{epoch + 1} is not finite, a lower rate is needed"
-            )
+        _check_finite(math.isfinite(total), "the loss", recipe, epoch)
         step(number + 1, batches, rate, total / seen)
+    _check_finite(_is_finite(model), "a weight", recipe, epoch)
     return total / count
+
+
+def _is_finite(model: nn.Module) -> bool:
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
+def _check_finite(is_finite: bool, what: str, recipe: Recipe, epoch: int) -> None:
+    if not is_finite:
+        raise ConfigError(
+            f"recipe: learning_rate is {recipe.learning_rate!r}; {what} of epoch {epoch + 1} is "
+            "not finite, a lower rate is needed"
+        )
 
 
 def _epoch(
@@ -249,7 +258,7 @@ def fit(
                 keep(run, best)
             save()
     except (KeyboardInterrupt, SystemExit):
-        if keep is not None and not run.history:
+        if keep is not None and not run.history and _is_finite(model):
             model.eval()
             keep(run, False)
         raise
