@@ -45,8 +45,9 @@ def test_slow_work_writes_every_half_minute(clock: Clock) -> None:
     assert written[0] == "training: 3 of 1,000, loss 0.3, 2:46:10 left"
 
 
-def test_quick_work_writes_its_end_alone(clock: Clock) -> None:
-    assert lines_of(clock, 100, 0.01) == ["training: 100 of 100, loss 10.0"]
+def test_quick_work_writes_nothing_and_other_work_its_end(clock: Clock) -> None:
+    assert lines_of(clock, 100, 0.01) == []
+    assert lines_of(clock, 3, 0.7) == ["training: 3 of 3, loss 0.3"]
 
 
 def test_time_left_counts_from_where_it_began(clock: Clock) -> None:
@@ -73,4 +74,4 @@ def test_other_work_starts_anew(clock: Clock) -> None:
 
 def test_items_pass_through(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(tracked(iter("abc"), 3, "letters")) == ["a", "b", "c"]
-    assert capsys.readouterr().err == "letters: 3 of 3\n"
+    assert capsys.readouterr().err == ""

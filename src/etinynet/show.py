@@ -34,8 +34,8 @@ Item = TypeVar("Item")
 #: Also sides, 96x96x3, and what is absent.
 _NUMBER = re.compile(r"-?[\d,.x]*")
 _MOST_WIDTH, _LEAST_WIDTH, _GAP = 160, 20, 2
-# Without a terminal, a line for every tenth of the work, but none within so many seconds of
-# another; and one after so many seconds, however slow the work is.
+# Without a terminal, a line for every tenth of the work and for its end, but none within so many
+# seconds of its begin or of another; and one after so many seconds, however slow the work is.
 _CLOSEST = 2.0
 _FARTHEST = 30.0
 
@@ -139,7 +139,7 @@ class _Bar:
 
 
 class Lines:
-    """Elsewhere, as in a log file: lines, the last one when all is done."""
+    """Elsewhere, as in a log file: lines, the last one when all is done; none for quick work."""
 
     def __init__(
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
@@ -154,8 +154,9 @@ class Lines:
             self._what, self._began, self._first = what, now, done
             self._written, self._tenth = now, tenth
         waited = now - self._written
+        ended = done == total and now - self._began >= _CLOSEST
         passed = tenth > self._tenth and waited >= _CLOSEST
-        if not (done == total or waited >= _FARTHEST or passed):
+        if not (ended or passed or waited >= _FARTHEST):
             return
         self._written, self._tenth = now, tenth
         parts = [f"{what}: {done:,} of {total:,}", *([detail] if detail else [])]

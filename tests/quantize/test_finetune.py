@@ -31,7 +31,8 @@ from etinynet.quantize.layers import SCORES, Layer, layers_of, run_layers
 from etinynet.quantize.methods import Widths, rounder_of
 from etinynet.quantize.pipeline import quantize_layers
 from etinynet.quantize.prepared import PreparedNetwork
-from etinynet.train.loop import Epoch, Progress
+from etinynet.train.history import Run
+from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, TrainingData
 
 BITS = 2
@@ -268,9 +269,9 @@ def test_only_the_last_group_sees_whole_crops(
 ) -> None:
     seen: list[int] = []
 
-    def untrained(network: PreparedNetwork, data: TrainingData, *_: Any, **__: Any) -> list[Epoch]:
+    def untrained(network: PreparedNetwork, data: TrainingData, *_: Any, **__: Any) -> Run:
         seen.append(data.preprocess.size)
-        return []
+        return Run()
 
     monkeypatch.setattr("etinynet.quantize.finetune.fit", untrained)
     large = dataclasses.replace(how.data, preprocess=Preprocess.for_size(160))

@@ -151,6 +151,8 @@ def teach(
     from etinynet.train.loop import STATE
     from etinynet.train.pictures import load_unlabelled
 
+    if options.get("label_smoothing") is not None:
+        raise ConfigError("--label-smoothing is for labels, which --teacher does not read")
     check_run_folder("-o", output, STATE, resume)
     opened = open_float(teacher)
     loaded = loaded_of(opened)
@@ -166,8 +168,6 @@ def teach(
         activation_clip=wide.activation_clip,
         bn_epsilon=wide.bn_epsilon,
     )
-    if options.get("label_smoothing") is not None:
-        raise ConfigError("--label-smoothing is for labels, which --teacher does not read")
     choose_threads(preprocess.size)
     with naming_options(), resumable(output, WEIGHTS):
         default = student_recipe(_TAUGHT_EPOCHS, 0)
