@@ -18,13 +18,13 @@ from etinynet.artefact import (
     sha256,
     write_file,
 )
-from etinynet.commands.training import resumable, shown_training
+from etinynet.commands.training import resumable, shown_training, steps_shown
 from etinynet.data.collect import find_pictures, prepared, training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
 from etinynet.opened import Opened, identifier, loaded_of, open_float
-from etinynet.show import note, tracked
+from etinynet.show import note, progress, tracked
 from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -115,9 +115,16 @@ def quantize_file(
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
     metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
     name = identifier(output.stem)
-    with resumable(_training(output)), shown_training(0) as (_, stepped):
+    with resumable(_training(output)), progress() as display:
         graph = quantize_model(
-            loaded_of(opened).model, inputs, used, name, metadata, finetuning, stepped
+            loaded_of(opened).model,
+            inputs,
+            used,
+            name,
+            metadata,
+            finetuning,
+            progress=steps_shown(display),
+            rounded=lambda number, count: display.show("layers", number, count),
         )
     data = graph_to_bytes(graph)
     write_file(output, data)

@@ -16,7 +16,7 @@ from etinynet.data.labels import list_folder
 from etinynet.errors import ConfigError
 from etinynet.model.config import EtinyNetConfig, named_config
 from etinynet.opened import loaded_of, open_float
-from etinynet.show import note, progress
+from etinynet.show import Shown, note, progress
 from etinynet.threads import choose_threads
 from etinynet.train.recipe import Recipe
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etinynet.train.history import Epoch
     from etinynet.train.loop import Progress
 
-__all__ = ["resumable", "shown_training", "teach", "train_folder"]
+__all__ = ["resumable", "shown_training", "steps_shown", "teach", "train_folder"]
 
 # Pictures of one folder: at 256 x 256 pixels, 4 gigabytes.
 _MOST = 20_000
@@ -38,21 +38,23 @@ def shown_training(
     """(opened, stepped) that show the opening of `pictures` pictures, and then loop.fit's steps."""
     with progress() as display:
         numbers = itertools.count(1)
-        shown: list[Epoch] = []
+        yield lambda: display.show("pictures", next(numbers), pictures), steps_shown(display)
 
-        def opened() -> None:
-            display.show("pictures", next(numbers), pictures)
 
-        def stepped(step: Progress) -> None:
-            done, total = (step.epoch - 1) * step.batches + step.batch, step.epochs * step.batches
-            row = step.finished
-            if row is not None and row not in shown:
-                shown.append(row)
-                note(f"epoch {row.epoch}: loss {row.loss:.4f}, held-out top-1 {row.top1:.4f}")
-            where = f"epoch {step.epoch} of {step.epochs}, loss {step.loss:.4f}"
-            display.show("training", done, total, where)
+def steps_shown(display: Shown) -> Callable[[Progress], None]:
+    """What shows loop.fit's steps on `display`, and each finished epoch in a line."""
+    shown: list[Epoch] = []
 
-        yield opened, stepped
+    def stepped(step: Progress) -> None:
+        done, total = (step.epoch - 1) * step.batches + step.batch, step.epochs * step.batches
+        row = step.finished
+        if row is not None and row not in shown:
+            shown.append(row)
+            note(f"epoch {row.epoch}: loss {row.loss:.4f}, held-out top-1 {row.top1:.4f}")
+        where = f"epoch {step.epoch} of {step.epochs}, loss {step.loss:.4f}"
+        display.show("training", done, total, where)
+
+    return stepped
 
 
 @contextmanager
