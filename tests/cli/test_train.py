@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from command import Outcome, Run
 
 from etinynet.commands.recipes import OPTIONS
 from etinynet.model.weights import load_weights
+from etinynet.show import Lines
 from etinynet.train.recipe import Recipe
 
 SMALL = ("--model", "etinynet-0.25", "--size", 32)
@@ -137,9 +139,12 @@ def test_a_signal_leaves_weights_and_says_how_to_go_on(
     ]  # fmt: skip
 
 
-def test_a_log_gets_lines(train: Train) -> None:
-    found = train("--epochs", 60)
-    assert found.status == 0
-    lines = found.err.splitlines()
-    assert lines[-1].startswith("training: 60 of 60, epoch 60 of 60, loss ")
+def test_a_log_gets_lines(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a slow training: each look at the clock is a second after the one before."""
+    clock = itertools.count().__next__
+    monkeypatch.setattr("etinynet.show.Lines", lambda write: Lines(write, clock))
+    lines = train("--epochs", 20).err.splitlines()
+    assert lines[-1].startswith("training: 20 of 20, epoch 20 of 20, loss ")
+    assert sum(line.startswith("training: ") for line in lines) == 10
+    assert sum(line.startswith("pictures: ") for line in lines) == 10
     assert any(line.startswith("epoch 1: loss ") for line in lines)

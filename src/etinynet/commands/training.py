@@ -68,7 +68,7 @@ def resumable(folder: Path, weights: str | None = None) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         from etinynet.train.loop import STATE
 
-        if (folder / STATE).exists() or any(folder.glob(f"*/{STATE}")):
+        if (folder / STATE).exists() or list(folder.glob(f"*/{STATE}")):
             kept = "" if weights is None else f"; the weights so far are {folder / weights}"
             note(f"stopped; {folder} holds the state{kept}")
             note("the same command with --resume goes on from the last whole epoch")
