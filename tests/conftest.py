@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optional_tools import require
-
 from etinynet import wait_passively
+from optional_tools import require
 
 wait_passively()  # done by the import already; here before any test loads torch
 

@@ -16,6 +16,7 @@ from torch.optim import Adam, Optimizer
 
 from etinynet.artefact import read_file, sha256
 from etinynet.errors import ArtefactError
+from etinynet.text import parse_json
 from etinynet.train.history import words
 
 __all__ = ["State", "read_state", "restore", "state_bytes"]
@@ -57,7 +58,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], State]:
         text = entry.partition(" ")[2]
         arrays = load(data)
         intact = _container(text, arrays) == data
-        info = json.loads(text) if intact else None
+        info = parse_json(text) if intact else None
     # A damaged header can be wrong in every way: bad JSON, other types, unknown element types.
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         info = None

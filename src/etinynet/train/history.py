@@ -54,11 +54,8 @@ class Run:
 
 
 def words(value: object) -> str:
-    """`value` for a message: one line, shortened; what a file nests too deeply has no repr."""
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = f"a nested {type(value).__name__}"
+    """`value` for a message: one line, shortened."""
+    text = repr(value)
     return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}..."
 
 
