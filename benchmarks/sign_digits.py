@@ -7,6 +7,7 @@ the checkpoints and sign-digits.etn, and a run that was interrupted goes on from
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # etinynet then chooses no other number
     torch.set_num_threads(arguments.threads)
     dataset = list_folder(arguments.data)
     training, held_out = split_held_out(dataset)

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from etinynet.cli_errors import guarded
+from etinynet.cli_errors import end_on_sigterm, guarded
 from etinynet.cli_quantize import quantize
 from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan, Version, side
-from etinynet.errors import ConfigError
+from etinynet.cli_train import train
 from etinynet.show import note, print_json, print_lines, print_table
 
 __all__ = ["app", "main"]
@@ -83,51 +83,7 @@ def import_weights(
         note("this file is not one of the two whose SHA-256 is recorded; its values are as found")
 
 
-@app.command()
-def train(
-    data: Annotated[list[Path], typer.Argument(help="Folder of class folders of pictures.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoints.")],
-    model: Annotated[str, typer.Option(help="Network, as for summary.")] = "etinynet-0.75",
-    size: Annotated[int | None, side("Side of the input; else 96, or the teacher's")] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Wider network to learn from instead of labels; folders of any kind."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on where -o DIR stopped.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Train a classifier on folders of pictures; about a fifth is held out to measure it.
-
-    \b
-    etinynet train photos --model etinynet-0.75 --size 96 -o runs/photos
-    etinynet train photos -o runs/photos --resume
-    etinynet train photos more-photos --teacher imagenet --epochs 20 -o runs/narrow
-    """
-    from etinynet.commands.closing import closing_lines
-    from etinynet.commands.training import teach, train_folder
-
-    if teacher is not None:
-        result = teach(teacher, data, output, model, size, epochs, seed, resume)
-        text = f"agrees with {teacher} on {result['agreement']:.2f} % of {result['n']} pictures"
-        print_json(result) if as_json else print_lines(f"{text} -> {result['weights']}")
-        return
-    if len(data) > 1:
-        raise ConfigError("more than one folder is given; only --teacher takes several")
-    result = train_folder(
-        data[0], output, model, 96 if size is None else size, epochs, seed, resume
-    )
-    if as_json:
-        print_json(result)
-        return
-    print_lines(
-        f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (last of "
-        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}",
-        *closing_lines(result),
-    )
-
-
+app.command()(train)
 app.command()(quantize)
 
 
@@ -357,4 +313,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name beyond the terminal's characters
             stream.reconfigure(errors="backslashreplace")
+    end_on_sigterm()
     sys.exit(guarded(lambda: app(arguments, standalone_mode=False)))

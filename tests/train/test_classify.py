@@ -78,7 +78,6 @@ def test_resumed_run_equals_uninterrupted(
     broken = tmp_path / "broken"
     with pytest.raises(_Stop):
         train(folder=broken, recipe=recipe, progress=_stop_in(epoch))
-    assert not (broken / "model.safetensors").exists()
     resumed = train(folder=broken, recipe=recipe, resume=True)
     for name in ("model.safetensors", "best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (broken / name).read_bytes()
@@ -103,8 +102,10 @@ def test_resume_refuses_another_run(
 ) -> None:
     with pytest.raises(_Stop):
         train(progress=_stop_in(1))
-    with pytest.raises(ConfigError, match="made with epochs 6, this run has 7"):
-        train(resume=True, recipe=dataclasses.replace(recipe, epochs=7))
+    with pytest.raises(
+        ConfigError, match="made with epochs 6, this run has 5; resume with as many"
+    ):
+        train(resume=True, recipe=dataclasses.replace(recipe, epochs=5))
     with pytest.raises(ConfigError, match="made with optimizer 'sgd', this run has 'adam'"):
         train(resume=True, recipe=dataclasses.replace(recipe, optimizer="adam"))
     with pytest.raises(ConfigError, match="made with data '"):
@@ -145,7 +146,7 @@ def test_damaged_state(train: Train, made: Path) -> None:
 
 def test_diverging_run(train: Train, recipe: Recipe) -> None:
     wild = dataclasses.replace(recipe, learning_rate=10.0, momentum=0.999, warmup_epochs=0)
-    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; the loss of epoch"):
+    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; .* of epoch \d+ is not finite"):
         train(recipe=dataclasses.replace(wild, epochs=60))
 
 

@@ -22,6 +22,7 @@ from etinynet.errors import ConfigError, DataError
 from etinynet.opened import Opened, loaded_of, open_float
 from etinynet.show import print_lines, print_table, tracked
 from etinynet.text import json_text
+from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,7 @@ def analyse_file(
     network = layers_of(loaded_of(opened).model)
     drawn = _chosen(network, layers)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
+    choose_threads(preprocess.size)
     examples = None if data is None else _spread(opened, data, labels, pictures)
     fitted = calibrated(opened, calibration, pictures, preprocess)
     found = _measure(network, bits, fitted.pixels, examples, preprocess)

@@ -18,13 +18,15 @@ from etinynet.artefact import (
 )
 from etinynet.commands.calibrating import Calibration, calibrated
 from etinynet.commands.pictures import told, trained_rule
-from etinynet.commands.training import shown_training
+from etinynet.commands.training import resumable, shown_training, steps_shown
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
 from etinynet.opened import Opened, identifier, loaded_of, open_float
+from etinynet.show import progress
+from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +102,7 @@ def quantize_file(
         check_run_folder("-o", _training(output), f"*/{STATE}", teaching.resume)
     opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
+    choose_threads(preprocess.size)
     found = calibrated(opened, calibration, config.pictures, preprocess)
     hashes = "".join(sha256(read_file(path, "picture")) for path in found.paths).encode()
     used = dataclasses.replace(config, pictures=len(found.paths))
@@ -108,9 +111,16 @@ def quantize_file(
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
     metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
     name = identifier(output.stem)
-    with shown_training(0) as (_, stepped):
+    with resumable(_training(output)), progress() as display:
         graph = quantize_model(
-            loaded_of(opened).model, _inputs(found), used, name, metadata, finetuning, stepped
+            loaded_of(opened).model,
+            _inputs(found),
+            used,
+            name,
+            metadata,
+            finetuning,
+            progress=steps_shown(display),
+            rounded=lambda number, count: display.show("layers", number, count),
         )
     data = graph_to_bytes(graph)
     write_file(output, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from etinynet.quantize.methods import METHODS, Widths, is_gradual, rounder_of, s
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
+from etinynet.threads import spared
 from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, to_network
 
@@ -115,22 +117,54 @@ def quantize_model(
     metadata: Mapping[str, Any],
     finetuning: Finetuning | None = None,
     progress: Callable[[Progress], None] | None = None,
+    rounded: Callable[[int, int], None] | None = None,
 ) -> Graph:
     """The integer graph of a classifier in evaluation mode.
 
     `inputs`: calibration pictures minus 128, float32 (N, 3, size, size), size as the network will
     be used. `name` is the graph's, a C identifier; `metadata` is plain JSON and is kept. With
     `finetuning` the quantized weights are trained, and the network they end in is calibrated again,
-    with as many of the training pictures too.
+    with as many of the training pictures too. `progress` is called after each step of training,
+    `rounded` after each layer is, with its number from 1 and their count.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
     if inputs.shape[-1] < MIN_SIZE:
         raise ConfigError(f"size is {inputs.shape[-1]}, allowed are {MIN_SIZE} and more")
+    with spared(inputs.shape[-1]):
+        return _quantized(model, inputs, config, name, metadata, finetuning, progress, rounded)
+
+
+def _announced(
+    rounder: Rounder, count: int, announce: Callable[[int, int], None] | None
+) -> Rounder:
+    """`rounder`, telling `announce` after each of `count` layers."""
+    if announce is None:
+        return rounder
+    numbers = itertools.count(1)
+
+    def rounded(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
+        weight = rounder(layer, moments)
+        announce(next(numbers), count)
+        return weight
+
+    return rounded
+
+
+def _quantized(
+    model: EtinyNet,
+    inputs: Tensor,
+    config: Quantization,
+    name: str,
+    metadata: Mapping[str, Any],
+    finetuning: Finetuning | None,
+    progress: Callable[[Progress], None] | None,
+    announce: Callable[[int, int], None] | None,
+) -> Graph:
     layers = equalized(layers_of(model))
     batches = batches_of(inputs[: config.pictures])
     widths = config.widths.of(layers)
     rounder = rounder_of(config.method, widths, config.per_channel)
-    rounded = quantize_layers(layers, widths, rounder, batches)
+    rounded = quantize_layers(layers, widths, _announced(rounder, len(widths), announce), batches)
     kept = {**metadata, "quantization": json.loads(json.dumps(asdict(config)))}
     if finetuning is not None:
         trained = finetune(
@@ -146,6 +180,7 @@ def quantize_model(
         most = min(config.pictures, MOST_PICTURES - config.pictures)
         seen = _middles(finetuning.data.train.some(most), inputs.shape[-1])
         batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], seen])))
-        rounded = quantize_layers(trained.layers, widths, trained_or_new, batches)
+        rounder = _announced(trained_or_new, len(widths), announce)
+        rounded = quantize_layers(trained.layers, widths, rounder, batches)
         kept["training"] = trained.record
     return lower(name, rounded.layers, rounded.weights, rounded.activations, inputs.shape[-1], kept)
