@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* etn_dense on the DSP instructions: the two channels of a pair at a time.
  *
  * Each weight is used once, so it is expanded between load and SMLAD. Included by etn_dense.h only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* etn_matrix on the DSP instructions: two channels times four pixels at a time.
  *
  * The weights of a channel pair are first expanded into scratch as int16 lanes, a(k, k+1) and
@@ -79,7 +80,7 @@ ETN_INLINE void etn_expand(
     }
 }
 
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#if ETN_DSP_ASSEMBLY && defined(__OPTIMIZE__)
 #define ETN_BLOCK_ASM 1
 
 /* Two of depth: 16 multiplications in 13 instructions. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The order of work and the memory of tensors, driven by the tables of the generated source.
  *
  * Internal header of the generated library, included once, after ETN_TENSORS (count of tensors),
