@@ -59,7 +59,7 @@ _OWN_FILES = """board board_camera board_registers board_semihosting board_uart 
 firmware_main host_main runtime startup trace string kernel_harness"""
 _WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
 _FAMILIES = re.compile(
-    r".*intr(in)?|altivec|opencl.*|arm_.*|avx.*|core_c[ma].*|esp_.*|hexagon_.*|hvx_.*|riscv_.*|sifive_.*|spirvintrin"
+    r".*intr(in)?|altivec|amo|opencl.*|arm_.*|avx.*|core_c[ma].*|esp_.*|hexagon_.*|hvx_.*|riscv_.*|sifive_.*|spirvintrin"
     r"|stm32.*|wasm_.*|amxavx.*|cmake_.*|ext4_.*|vecintrin|velintrin.*|movrs_.*|andes_vector"
 )
 _WORDS = {
