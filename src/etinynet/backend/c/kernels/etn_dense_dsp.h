@@ -79,7 +79,7 @@ ETN_INLINE void etn_dense(
         etn_dense_pair(sum, words, in, in_channels, weight_bits);
         words += etn_matrix_pair_words(in_channels, weight_bits);
         etn_finish_element(sum[0], &a, rule, out, residual, 0, 0, c);
-        if (both) {
+        if (both != 0) {
             etn_finish_element(sum[1], &b, rule, out, residual, 0, 0, c + 1);
         }
     }

@@ -111,7 +111,7 @@ ETN_INLINE etn_view etn_view_from(const etn_view *view, int32_t pixels)
 /* Store `value`, in range of the element type: int16_t if `wide`, else int8_t. */
 ETN_INLINE void etn_store(void *address, int32_t wide, int32_t value)
 {
-    if (wide) {
+    if (wide != 0) {
         *(int16_t *)address = (int16_t)value;
     } else {
         *(int8_t *)address = (int8_t)value;
