@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from etinynet.commands.building import compile_to
 from etinynet.graph.io import graph_digest, read_graph
 
+Tool = Callable[[str], str]
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "src" / "etinynet" / "assets" / "sign-digits.etn"
 #: Without comments, or not text.
@@ -65,6 +68,16 @@ def test_the_readme_has_the_numbers(folder: Path) -> None:
     if measured is not None:
         assert f"flash | {measured['flash_bytes']} |" in text
         assert f"| {report['stack_bound']['library']} |" in text
+
+
+def test_the_example_in_the_readme_compiles(folder: Path, tool: Tool) -> None:
+    example = (folder / "README.md").read_text().split("```c\n", 1)[1].split("```", 1)[0]
+    given = example.replace("uint8_t *rgb);", "uint8_t *rgb) { (void)camera; return rgb[row]; }")
+    assert given != example
+    flags = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{folder}")
+    command = [tool("gcc"), *flags, "-xc", "-"]
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_bill_of_materials(folder: Path) -> None:
