@@ -11,7 +11,7 @@ import typer
 
 from etinynet.cli_errors import end_on_sigterm, guarded
 from etinynet.cli_quantize import quantize
-from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan, Version, side
+from etinynet.cli_shared import GraphFile, Json, Labels, LibraryName, Model, Plan, Version, side
 from etinynet.cli_train import train
 from etinynet.show import note, print_json, print_lines, print_table
 
@@ -93,23 +93,30 @@ def compile_model(
     target: Annotated[str, typer.Option(help="host, stm32f412, stm32f746 or stm32h743.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     plan: Plan = None,
+    name: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Write a self-contained C library; for a part also its firmware, linked and measured.
 
     \b
     etinynet compile photos.etn --target stm32f746 -o photos_c
-    etinynet compile photos.etn --target stm32f412 --plan stream -o photos_c
+    etinynet compile photos.etn --target stm32f412 --plan stream --name leaves -o leaves_c
     """
     from etinynet.commands.building import compile_to
 
-    result = compile_to(model, target, output, plan)
+    result = compile_to(model, target, output, plan, name)
     if as_json:
         print_json(result)
         return
     print_lines(f"{result['files']} files, memory plan {result['plan']} -> {output}")
     if "flash_bytes" in result:
         print_table(("memory", "bytes"), result["memory"].items())
+        if result["stack_bound"]:
+            bound = result["stack_bound"]
+            print_lines(
+                f"stack by the machine code: at most {bound['program']:,} bytes, of the library "
+                f"{bound['library']:,} and what read_row takes"
+            )
         print_lines(f"with the test picture the board says: {result['expected_line']}")
 
 
@@ -138,6 +145,7 @@ def export(
     model: GraphFile,
     to: Annotated[str, typer.Option(help="The format: onnx.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    name: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Write an integer graph in another format; ONNX Runtime gives the same integers, where
@@ -148,13 +156,13 @@ def export(
     """
     from etinynet.commands.exporting import export_file
 
-    result = export_file(model, to, output)
+    result = export_file(model, to, output, name)
     sums: dict[str, int] = result["inexact_layers"]
     if sums:
-        name = max(sums, key=lambda name: sums[name])
+        largest = max(sums, key=lambda layer: sums[layer])
         note(
             f"sums of {len(sums)} layers may exceed 2^24, up to which float32 is exact "
-            f"(the largest: {name}, {sums[name]:,}); a value there may then be a step away"
+            f"(the largest: {largest}, {sums[largest]:,}); a value there may then be a step away"
         )
     if as_json:
         print_json(result)

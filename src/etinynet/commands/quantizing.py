@@ -16,6 +16,7 @@ from etinynet.artefact import (
     sha256,
     write_file,
 )
+from etinynet.backend.c.names import check_library_name, library_name
 from etinynet.commands.calibrating import Calibration, calibrated
 from etinynet.commands.pictures import told, trained_rule
 from etinynet.commands.training import resumable, shown_training, steps_shown
@@ -24,8 +25,8 @@ from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
-from etinynet.opened import Opened, identifier, loaded_of, open_float
-from etinynet.show import progress
+from etinynet.opened import Opened, loaded_of, open_float
+from etinynet.show import note, progress
 from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ def quantize_file(
     request: Request,
     size: int | None = None,
     teaching: Teaching | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Writes the integer graph of the model `weights` to `output`; returns sizes and counts.
 
-    `size` None: the side that the weights are meant for. With `teaching` the quantized weights are
+    `size` None: the side that the weights are meant for. `name` is the graph's and that of its C
+    library, None for one made of that of `output`. With `teaching` the quantized weights are
     trained first, in the folder `output`.training. Raises the errors of all its steps, and then
     writes no graph.
     """
@@ -98,6 +101,7 @@ def quantize_file(
 
     config = request.checked()
     check_file("-o", output, ".etn")
+    name = _graph_name(output, name)
     if teaching is not None:
         check_run_folder("-o", _training(output), f"*/{STATE}", teaching.resume)
     opened = open_float(weights)
@@ -110,7 +114,6 @@ def quantize_file(
     if teaching is not None:
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
     metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
-    name = identifier(output.stem)
     with resumable(_training(output)), progress() as display:
         graph = quantize_model(
             loaded_of(opened).model,
@@ -126,6 +129,7 @@ def quantize_file(
     write_file(output, data)
     result = {
         "graph": str(output),
+        "name": name,
         "bytes": len(data),
         "method": config.method,
         "weight_bits": config.weight_bits,
@@ -137,6 +141,17 @@ def quantize_file(
         record = graph.metadata["training"]
         result["training"] = {**record["history"][-1], "labels": record["labels"]}
     return result
+
+
+def _graph_name(output: Path, name: str | None) -> str:
+    """The graph's name; where it is not the file's, that is said."""
+    if name is not None:
+        check_library_name(name, "--name")
+        return name
+    made = library_name(output.stem)
+    if made != output.stem:
+        note(f"the network is called {made}, as a C library can be; --name gives another name")
+    return made
 
 
 def _inputs(found: Calibration) -> Tensor:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* max_pool: largest value of each kernel x kernel window, no padding, one output row.
  *
  * `rows` are kernel input rows of int8 lines, channel c at rows[r] + c * line_stride, column 0
