@@ -17,6 +17,7 @@ from etinynet.graph.execute import execute_all
 from etinynet.graph.ir import Graph
 from etinynet.target.toolchain import Compiler, compile_sources, host_compiler, run_tool
 from etinynet.target.trace import Trace, row_bytes
+from optional_tools import inability
 
 __all__ = ["FORMS", "Library", "differences", "quick_compiler"]
 
@@ -93,7 +94,7 @@ def _first_difference(
 def quick_compiler(form: str) -> Compiler:
     """clang, which is quickest without optimization, else gcc, else the package's own."""
     flags = (*_FLAGS, *FORMS[form])
-    command = next((name for name in ("clang", "gcc") if shutil.which(name)), None)
+    command = next((name for name in ("clang", "gcc") if inability(name) is None), None)
     if command is None:
         found = host_compiler()
         return Compiler(found.command, flags, found.version)

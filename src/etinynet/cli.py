@@ -189,8 +189,8 @@ def evaluate(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or of --labels' paths.")],
     labels: Labels = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N pictures.")] = None,
-    held_out: Annotated[bool, typer.Option(help="Only the fifth that train holds out.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only N pictures, of all classes.")] = None,
+    held_out: Annotated[bool, typer.Option(help="Only the pictures that train held out.")] = False,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on labelled pictures; a graph runs as compiled C, checked first.
@@ -199,6 +199,7 @@ def evaluate(
     etinynet evaluate photos.etn photos --held-out
     etinynet evaluate imagenet imagenet-sample --labels imagenet-sample/labels.tsv --json
     """
+    from etinynet.commands.closing import closing_lines
     from etinynet.commands.using import evaluate_model
 
     result = evaluate_model(model, data, labels, limit, held_out)
@@ -207,7 +208,8 @@ def evaluate(
         return
     print_lines(
         f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % of {result['n']} pictures "
-        f"({result['by']})"
+        f"({result['by']})",
+        *closing_lines(result),
     )
 
 

@@ -91,6 +91,7 @@ def train(
     etinynet train photos more-photos --teacher imagenet --epochs 20 -o runs/narrow
     """
     options = {field: value for field, value in locals().items() if field in OPTIONS}
+    from etinynet.commands.closing import closing_lines
     from etinynet.commands.training import teach, train_folder
 
     if teacher is not None:
@@ -106,5 +107,6 @@ def train(
         return
     print_lines(
         f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (last of "
-        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}"
+        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}",
+        *closing_lines(result),
     )

@@ -115,7 +115,9 @@ def test_only_some_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "lib", r"lib: 0.txt, 1.txt, 2.txt were not among .* \(and more\): move them")
 
 
-@pytest.mark.parametrize("data", [b"{}", b"[", b"[]", b'{"files": 1, "own_sha256": ""}', None])
+@pytest.mark.parametrize(
+    "data", [b"{}", b"[", b"[]", b'{"files": 1, "own_sha256": ""}', b"[" * 990 + b"]" * 990, None]
+)
 def test_a_record_that_proves_nothing(tmp_path: Path, data: bytes | None) -> None:
     path = tmp_path / "lib"
     write(path)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from etinynet.artefact import (
     check_file,
     check_run_folder,
@@ -18,13 +16,16 @@ from etinynet.artefact import (
     sha256,
     write_file,
 )
+from etinynet.commands.calibrating import Calibration, calibrated
+from etinynet.commands.pictures import told, trained_rule
 from etinynet.commands.training import resumable, shown_training, steps_shown
-from etinynet.data.collect import find_pictures, prepared, training_pictures
+from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
+from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
 from etinynet.opened import Opened, identifier, loaded_of, open_float
-from etinynet.show import note, progress, tracked
+from etinynet.show import progress
 from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from etinynet.quantize.pipeline import Quantization
 
 __all__ = ["Request", "Teaching", "quantize_file"]
-
-_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,9 @@ def quantize_file(
     opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
     choose_threads(preprocess.size)
-    paths = find_pictures(calibration, config.pictures)
-    if len(paths) < _FEW:
-        note(f"only {len(paths)} calibration pictures; {_FEW} or more give steadier ranges")
-    inputs = _inputs(paths, preprocess)
-    hashes = "".join(sha256(read_file(path, "picture")) for path in paths).encode()
-    used = dataclasses.replace(config, pictures=len(paths))
+    found = calibrated(opened, calibration, config.pictures, preprocess)
+    hashes = "".join(sha256(read_file(path, "picture")) for path in found.paths).encode()
+    used = dataclasses.replace(config, pictures=len(found.paths))
     finetuning = None
     if teaching is not None:
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
@@ -118,7 +114,7 @@ def quantize_file(
     with resumable(_training(output)), progress() as display:
         graph = quantize_model(
             loaded_of(opened).model,
-            inputs,
+            _inputs(found),
             used,
             name,
             metadata,
@@ -133,8 +129,9 @@ def quantize_file(
         "bytes": len(data),
         "method": config.method,
         "weight_bits": config.weight_bits,
-        "pictures": len(paths),
+        "pictures": len(found.paths),
         "size": preprocess.size,
+        **found.said,
     }
     if finetuning is not None:
         record = graph.metadata["training"]
@@ -142,14 +139,13 @@ def quantize_file(
     return result
 
 
-def _inputs(paths: list[Path], preprocess: Preprocess) -> Tensor:
+def _inputs(found: Calibration) -> Tensor:
     """Pictures as network input (N, 3, size, size), pixel minus 128."""
     import torch
 
     from etinynet.train.pictures import to_network
 
-    shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
-    return to_network(torch.from_numpy(np.stack(list(shown))))
+    return to_network(torch.from_numpy(found.pixels))
 
 
 def _metadata(
@@ -195,11 +191,14 @@ def _finetuning(
 
     gradual = is_gradual(config.method, config.per_channel)
     recipe = recipe_of(teaching.epochs, teaching.seed, gradual)
-    dataset, labelled = training_pictures(teaching.folders, teaching.pictures, opened.class_names)
-    note(f"{len(dataset.examples)} training pictures, {'with' if labelled else 'without'} labels")
+    dataset, labelled = training_pictures(
+        teaching.folders, teaching.pictures, opened.class_names, trained_rule(opened)
+    )
+    what = f"to train on, {'with' if labelled else 'without'} labels"
+    reading = Reading(len(dataset.examples))
     with shown_training(len(dataset.examples)) as (shown, _):
         load = load_split if labelled else load_unlabelled
-        data = load(dataset, preprocess, shown)
+        data = load(dataset, preprocess, told(shown, what, dataset, reading), reading)
     identity = {
         "weights": loaded_of(opened).provenance,
         "quantization": json.loads(json.dumps(dataclasses.asdict(config))),

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etinynet.artefact import check_run_folder
+from etinynet.commands.pictures import counted, to_json, told
 from etinynet.commands.recipes import as_options, changed, naming_options
 from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import list_folder
+from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.model.config import EtinyNetConfig, named_config
 from etinynet.opened import loaded_of, open_float
@@ -109,6 +111,8 @@ def train_folder(
     with naming_options(), resumable(output, WEIGHTS):
         recipe = _recipe(Recipe(), options, output, resume)
         dataset = list_folder(data)
+        found = f"of {counted(len(dataset.class_names), 'class', 'classes')}"
+        reading = Reading(len(dataset.examples))
         config = named_config(model, len(dataset.class_names), size)
         given = as_options(recipe, changed(Recipe(), {"epochs": recipe.epochs}))
         with shown_training(len(dataset.examples)) as (opened, stepped):
@@ -119,7 +123,8 @@ def train_folder(
                 output,
                 command=f"train {data.name} --model {model} --size {size} {given}",
                 resume=resume,
-                opened=opened,
+                opened=told(opened, found, dataset, reading),
+                reading=reading,
                 progress=stepped,
             )
     last = trained.history[-1]
@@ -132,6 +137,8 @@ def train_folder(
         "epochs": len(trained.history),
         "seed": recipe.seed,
         "threads": torch.get_num_threads(),
+        **trained.recalls.to_json(),
+        **to_json(dataset, reading),
     }
 
 
@@ -175,9 +182,12 @@ def teach(
         default = student_recipe(_TAUGHT_EPOCHS, 0)
         recipe = _recipe(default, options, output, resume)
         dataset, _ = training_pictures(data, _MOST, None)
+        reading = Reading(len(dataset.examples))
         given = as_options(recipe, student_recipe(recipe.epochs, 0))
         with shown_training(len(dataset.examples)) as (shown, stepped):
-            pictures = load_unlabelled(dataset, preprocess, shown)
+            pictures = load_unlabelled(
+                dataset, preprocess, told(shown, "without labels", dataset, reading), reading
+            )
             _, run = train_student(
                 loaded,
                 config,

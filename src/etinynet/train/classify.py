@@ -13,10 +13,13 @@ import torch
 from etinynet.artefact import provenance, sha256
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset
+from etinynet.data.reading import Reading
+from etinynet.data.recall import Recalls
 from etinynet.errors import ConfigError
 from etinynet.model.config import NetworkConfig
 from etinynet.model.networks import Network, build
 from etinynet.model.weights import save_weights
+from etinynet.train.evaluate import recalls_of
 from etinynet.train.history import Epoch, Run
 from etinynet.train.loop import Progress, fit, label_loss
 from etinynet.train.pictures import TrainingData, load_training_data
@@ -32,14 +35,16 @@ BEST = "best.safetensors"
 class Trained:
     """`weights` of the last epoch, whose figures nothing selected; `history` one row an epoch.
 
-    `n` held-out pictures gave the figures. `best` holds the weights of the best held-out epoch:
-    its figure is that of a maximum over epochs, better than new pictures will give.
+    `n` held-out pictures gave the figures, those of each class `recalls`. `best` holds the
+    weights of the best held-out epoch: its figure is that of a maximum over epochs, better than
+    new pictures will give.
     """
 
     weights: Path
     best: Path
     history: tuple[Epoch, ...]
     n: int
+    recalls: Recalls
 
 
 def train_classifier(
@@ -51,6 +56,7 @@ def train_classifier(
     command: str,
     resume: bool = False,
     opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Trained:
     """Trains the network of `config` from scratch on `dataset` less its held-out fifth.
@@ -67,7 +73,7 @@ def train_classifier(
             f"{len(dataset.class_names)}"
         )
     folder = Path(folder)
-    data = load_training_data(dataset, Preprocess.for_size(config.size), opened)
+    data = load_training_data(dataset, Preprocess.for_size(config.size), opened, reading)
     model = _seeded(config, recipe.seed)
 
     def write(path: Path, run: Run) -> None:
@@ -97,7 +103,8 @@ def train_classifier(
         keep=keep,
     )
     write(folder / WEIGHTS, run)
-    return Trained(folder / WEIGHTS, folder / BEST, run.history, len(data.held_out))
+    found = recalls_of(model, data.held_out, data.class_names)
+    return Trained(folder / WEIGHTS, folder / BEST, run.history, len(data.held_out), found)
 
 
 def _identity(config: NetworkConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -122,7 +129,12 @@ def _origin(command: str, recipe: Recipe, data: TrainingData, run: Run) -> dict[
     row = run.history[-1] if run.history else None
     origin = {
         **provenance(command, {}),
-        "data": {"sha256": data.digest, "train": len(data.train), "held_out": len(data.held_out)},
+        "data": {
+            "sha256": data.digest,
+            "train": len(data.train),
+            "held_out": len(data.held_out),
+            "split": data.split,
+        },
         "recipe": recipe.to_json(),
         "epoch": len(run.history),
         "held_out_top1": None if row is None else row.top1,
