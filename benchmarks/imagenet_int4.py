@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from etinynet.commands.quantizing import Request, Teaching, quantize_file
 from etinynet.commands.using import evaluate_model
-from etinynet.data.collect import prepared
 from etinynet.data.labels import list_table
+from etinynet.data.reading import prepared
 from etinynet.graph import read_graph
 from etinynet.opened import host_scores, open_model, scores
 from etinynet.train.distil import scores_error

@@ -24,8 +24,9 @@ from record import append_rows
 from etinynet.artefact import provenance
 from etinynet.backend.c import MODES, macs
 from etinynet.commands.quantizing import Request, quantize_file
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.data.collect import find_pictures
 from etinynet.data.images import Preprocess, to_input
+from etinynet.data.reading import prepared
 from etinynet.errors import FitError
 from etinynet.graph import Graph, execute
 from etinynet.graph.io import graph_digest

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from record import append_rows
 
 from etinynet.commands.exporting import export_file
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.data.collect import find_pictures
+from etinynet.data.reading import prepared
 from etinynet.graph.io import graph_digest
 from etinynet.opened import graph_of, host_scores, open_graph
 from etinynet.show import tracked

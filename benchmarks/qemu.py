@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from record import append_rows
 
 from etinynet.backend.c import MODES
-from etinynet.data.collect import prepared
 from etinynet.data.images import to_input
+from etinynet.data.reading import prepared
 from etinynet.graph import Graph, execute
 from etinynet.opened import graph_of, open_graph
 from etinynet.show import print_table

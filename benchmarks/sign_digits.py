@@ -7,6 +7,7 @@ the checkpoints and sign-digits.etn, and a run that was interrupted goes on from
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from record import append_rows
 from etinynet.artefact import write_file
 from etinynet.commands.quantizing import Request, quantize_file
 from etinynet.data.images import to_input
-from etinynet.data.labels import Dataset, list_folder, split_held_out
+from etinynet.data.labels import Dataset, list_folder
+from etinynet.data.split import split_held_out
 from etinynet.graph import execute, read_graph
 from etinynet.model.config import named_config
 from etinynet.model.weights import load_weights
@@ -52,19 +54,6 @@ def train(dataset: Dataset, folder: Path, recipe: Recipe) -> float:
     return float(np.median([row.seconds for row in result.history]))
 
 
-def quantize(dataset: Dataset, folder: Path) -> None:
-    """8 bits, calibrated on training pictures alone: links to them are what the command reads."""
-    pictures = folder / "calibration"
-    for example in dataset.examples:
-        link = pictures / example.key
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(example.path.resolve())
-    quantize_file(
-        str(folder / "model.safetensors"), pictures, folder / GRAPH, Request(pictures=512)
-    )
-
-
 def correct_integer(path: Path, dataset: Dataset) -> list[str]:
     """Keys of the pictures that the reference executor puts in their class."""
     graph = read_graph(path)
@@ -83,12 +72,19 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # etinynet then chooses no other number
     torch.set_num_threads(arguments.threads)
     dataset = list_folder(arguments.data)
     training, held_out = split_held_out(dataset)
     recipe = Recipe()
     seconds = train(dataset, arguments.out, recipe)
-    quantize(training, arguments.out)
+    # leaves out what training held out
+    quantize_file(
+        str(arguments.out / "model.safetensors"),
+        arguments.data,
+        arguments.out / GRAPH,
+        Request(pictures=512),
+    )
     loaded = load_weights(arguments.out / "model.safetensors")
     found = evaluate_float(loaded.model, loaded.preprocess, held_out)
     correct = correct_integer(arguments.out / GRAPH, held_out)

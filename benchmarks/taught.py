@@ -32,7 +32,9 @@ def main() -> None:
     out, sample, epochs = arguments.out, arguments.sample, arguments.epochs
     resume = (out / STATE).exists()
     model = arguments.model
-    made = teach(str(arguments.weights), arguments.data, out, model, None, epochs, 0, resume)
+    made = teach(
+        str(arguments.weights), arguments.data, out, model, None, {"epochs": epochs}, resume
+    )
     found = evaluate_model(str(out / WEIGHTS), sample, sample / "labels.tsv", None, False)
     rows = [{"network": model, **row} for row in trained_epochs(out)]
     row = {

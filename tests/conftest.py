@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from etinynet import wait_passively
 from optional_tools import require
+
+wait_passively()  # done by the import already; here before any test loads torch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -73,12 +73,19 @@ def _starts(name: str) -> Callable[[Path], None]:
     return lambda folder: _run(folder, name, "--version")
 
 
+def _cppcheck(folder: Path) -> None:
+    """The addon is a file of its own, which needs a Python."""
+    (folder / "a.c").write_text("int f(int x)\n{\n    return x;\n}\n")
+    _run(folder, "cppcheck", "--addon=misra", "--error-exitcode=0", "a.c")
+
+
 #: By command: what raises unless the tool can do what the tests ask of it.
 PROBES: dict[str, Callable[[Path], None]] = {
     "gcc": _native("gcc", "a.c", _C, *_SANITIZED),
     "g++": _native("g++", "a.cpp", _CPP),
     "clang": _native("clang", "a.c", _C, *_SANITIZED),
     "cmake": _cmake,
+    "cppcheck": _cppcheck,
     "arm-none-eabi-gcc": _cross("arm-none-eabi-gcc", "a.c"),
     "arm-none-eabi-g++": _cross("arm-none-eabi-g++", "a.cpp"),
     "qemu-armeb-static": _starts("qemu-armeb-static"),

@@ -17,7 +17,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 #: Of each part of the package: the parts it may import, itself apart.
 ALLOWED = {
-    "": set(),
+    "": {"threads"},
+    "threads": set(),
     "text": set(),
     "errors": {"text"},
     "extras": {"errors"},
@@ -27,19 +28,23 @@ ALLOWED = {
     "backend": {"text", "errors", "extras", "artefact", "graph"},
     "target": {"text", "errors", "extras", "artefact", "graph", "backend"},
     "model": {"text", "errors", "artefact", "data"},
-    "train": {"text", "errors", "artefact", "data", "model"},
+    "train": {"text", "errors", "threads", "artefact", "data", "model"},
     "frontend": {"errors", "graph"},
-    "quantize": {"errors", "extras", "model", "train", "graph", "frontend"},
+    "quantize": {"errors", "extras", "threads", "model", "train", "graph", "frontend"},
     "show": {"text", "errors"},
     "opened": {"errors", "artefact", "data", "graph", "model", "train", "target"},
     "commands": {
         *("text", "errors", "extras", "artefact", "data", "graph", "backend", "target", "model"),
-        *("train", "frontend", "quantize", "show", "opened"),
+        *("train", "frontend", "quantize", "show", "opened", "threads"),
     },
     "cli_shared": {"errors", "artefact", "model", "show"},
     "cli_errors": {"text", "errors", "extras", "show"},
     "cli_quantize": {"errors", "show", "commands", "cli_shared"},
-    "cli": {"errors", "show", "commands", "model", "cli_shared", "cli_quantize", "cli_errors"},
+    "cli_train": {"errors", "show", "commands", "train", "cli_shared"},
+    "cli": {
+        *("errors", "show", "commands", "model", "cli_shared", "cli_quantize", "cli_train"),
+        "cli_errors",
+    },
 }
 FLOAT = ("model", "train", "frontend", "quantize")
 #: The only files that see the float network and the integer graph.

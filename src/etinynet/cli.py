@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from etinynet.cli_errors import guarded
+from etinynet.cli_errors import end_on_sigterm, guarded
 from etinynet.cli_quantize import quantize
-from etinynet.cli_shared import GraphFile, Json, Labels, Model, Plan, Version, side
-from etinynet.errors import ConfigError
+from etinynet.cli_shared import GraphFile, Json, Labels, LibraryName, Model, Plan, Version, side
+from etinynet.cli_train import train
 from etinynet.show import note, print_json, print_lines, print_table
 
 __all__ = ["app", "main"]
@@ -83,49 +83,7 @@ def import_weights(
         note("this file is not one of the two whose SHA-256 is recorded; its values are as found")
 
 
-@app.command()
-def train(
-    data: Annotated[list[Path], typer.Argument(help="Folder of class folders of pictures.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoints.")],
-    model: Annotated[str, typer.Option(help="Network, as for summary.")] = "etinynet-0.75",
-    size: Annotated[int | None, side("Side of the input; else 96, or the teacher's")] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Wider network to learn from instead of labels; folders of any kind."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training pictures.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on where -o DIR stopped.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Train a classifier on folders of pictures; about a fifth is held out to measure it.
-
-    \b
-    etinynet train photos --model etinynet-0.75 --size 96 -o runs/photos
-    etinynet train photos -o runs/photos --resume
-    etinynet train photos more-photos --teacher imagenet --epochs 20 -o runs/narrow
-    """
-    from etinynet.commands.training import teach, train_folder
-
-    if teacher is not None:
-        result = teach(teacher, data, output, model, size, epochs, seed, resume)
-        text = f"agrees with {teacher} on {result['agreement']:.2f} % of {result['n']} pictures"
-        print_json(result) if as_json else print_lines(f"{text} -> {result['weights']}")
-        return
-    if len(data) > 1:
-        raise ConfigError("more than one folder is given; only --teacher takes several")
-    result = train_folder(
-        data[0], output, model, 96 if size is None else size, epochs, seed, resume
-    )
-    if as_json:
-        print_json(result)
-        return
-    print_lines(
-        f"held-out top-1 {result['top1']:.2f} % of {result['n']} pictures (last of "
-        f"{result['epochs']} epochs, best {result['best_top1']:.2f} %) -> {result['weights']}"
-    )
-
-
+app.command()(train)
 app.command()(quantize)
 
 
@@ -135,23 +93,30 @@ def compile_model(
     target: Annotated[str, typer.Option(help="host, stm32f412, stm32f746 or stm32h743.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     plan: Plan = None,
+    name: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Write a self-contained C library; for a part also its firmware, linked and measured.
 
     \b
     etinynet compile photos.etn --target stm32f746 -o photos_c
-    etinynet compile photos.etn --target stm32f412 --plan stream -o photos_c
+    etinynet compile photos.etn --target stm32f412 --plan stream --name leaves -o leaves_c
     """
     from etinynet.commands.building import compile_to
 
-    result = compile_to(model, target, output, plan)
+    result = compile_to(model, target, output, plan, name)
     if as_json:
         print_json(result)
         return
     print_lines(f"{result['files']} files, memory plan {result['plan']} -> {output}")
     if "flash_bytes" in result:
         print_table(("memory", "bytes"), result["memory"].items())
+        if result["stack_bound"]:
+            bound = result["stack_bound"]
+            print_lines(
+                f"stack by the machine code: at most {bound['program']:,} bytes, of the library "
+                f"{bound['library']:,} and what read_row takes"
+            )
         print_lines(f"with the test picture the board says: {result['expected_line']}")
 
 
@@ -180,6 +145,7 @@ def export(
     model: GraphFile,
     to: Annotated[str, typer.Option(help="The format: onnx.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    name: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Write an integer graph in another format; ONNX Runtime gives the same integers, where
@@ -190,13 +156,13 @@ def export(
     """
     from etinynet.commands.exporting import export_file
 
-    result = export_file(model, to, output)
+    result = export_file(model, to, output, name)
     sums: dict[str, int] = result["inexact_layers"]
     if sums:
-        name = max(sums, key=lambda name: sums[name])
+        largest = max(sums, key=lambda layer: sums[layer])
         note(
             f"sums of {len(sums)} layers may exceed 2^24, up to which float32 is exact "
-            f"(the largest: {name}, {sums[name]:,}); a value there may then be a step away"
+            f"(the largest: {largest}, {sums[largest]:,}); a value there may then be a step away"
         )
     if as_json:
         print_json(result)
@@ -231,8 +197,8 @@ def evaluate(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or of --labels' paths.")],
     labels: Labels = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N pictures.")] = None,
-    held_out: Annotated[bool, typer.Option(help="Only the fifth that train holds out.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only N pictures, of all classes.")] = None,
+    held_out: Annotated[bool, typer.Option(help="Only the pictures that train held out.")] = False,
     as_json: Json = False,
 ) -> None:
     """Top-1 and top-5 accuracy on labelled pictures; a graph runs as compiled C, checked first.
@@ -241,6 +207,7 @@ def evaluate(
     etinynet evaluate photos.etn photos --held-out
     etinynet evaluate imagenet imagenet-sample --labels imagenet-sample/labels.tsv --json
     """
+    from etinynet.commands.closing import closing_lines
     from etinynet.commands.using import evaluate_model
 
     result = evaluate_model(model, data, labels, limit, held_out)
@@ -249,7 +216,8 @@ def evaluate(
         return
     print_lines(
         f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} % of {result['n']} pictures "
-        f"({result['by']})"
+        f"({result['by']})",
+        *closing_lines(result),
     )
 
 
@@ -353,4 +321,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name beyond the terminal's characters
             stream.reconfigure(errors="backslashreplace")
+    end_on_sigterm()
     sys.exit(guarded(lambda: app(arguments, standalone_mode=False)))

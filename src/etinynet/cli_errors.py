@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -15,9 +17,21 @@ from etinynet.extras import EXTRAS, not_installed
 from etinynet.show import note
 from etinynet.text import one_line
 
-__all__ = ["guarded"]
+__all__ = ["end_on_sigterm", "guarded"]
 
 _INTERRUPTED = 130
+_TERMINATED = 143
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM ends a command as Ctrl-C does, so that it leaves nothing half done."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # not where the caller ignores it
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(_TERMINATED)
 
 
 def guarded(command: Callable[[], Any]) -> int:
@@ -25,6 +39,10 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         status = command()
         sys.stdout.flush()
+    except SystemExit as leave:
+        if leave.code != _TERMINATED:
+            raise
+        return _failed("terminated", _TERMINATED)
     except EtinynetError as error:
         return _failed(str(error), error.exit_code)
     except typer.Exit as leave:

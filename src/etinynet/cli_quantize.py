@@ -40,6 +40,9 @@ Epochs = Annotated[int | None, typer.Option(help="How often training sees each p
 Seed = Annotated[int | None, typer.Option(help="Fixes every random choice of training; else 0.")]
 Resume = Annotated[bool, typer.Option(help="Go on where training stopped.")]
 Size = Annotated[int | None, side("Other input side than trained with")]
+Name = Annotated[
+    str | None, typer.Option(help="Name of the network and its C library; else the file's.")
+]
 Analyse = Annotated[
     bool, typer.Option("--analyse", help="Write figures and a table to the folder -o instead.")
 ]
@@ -63,6 +66,7 @@ def quantize(
     seed: Seed = None,
     resume: Resume = False,
     size: Size = None,
+    name: Name = None,
     analyse: Analyse = False,
     layer: DrawnLayer = None,
     labels: Labels = None,
@@ -82,6 +86,7 @@ def quantize(
     training["--resume"] = resume or None
     if analyse:
         own = {"--method": method, "--layer-bits": layer_bits, "--per-layer": per_layer or None}
+        own["--name"] = name
         _refuse({**own, **training}, "--analyse measures every method; it takes no")
         if len(data or ()) > 1:
             raise ConfigError("--data is given more than once; --analyse takes one folder")
@@ -105,7 +110,7 @@ def quantize(
     if data:
         most = 4000 if data_pictures is None else data_pictures
         teaching = Teaching(tuple(data), most, 20 if epochs is None else epochs, seed or 0, resume)
-    result = quantize_file(weights, calibration, output, request, size, teaching)
+    result = quantize_file(weights, calibration, output, request, size, teaching, name)
     print_json(result) if as_json else _print_made(result)
 
 

@@ -12,7 +12,7 @@ from etinynet.errors import ConfigError
 from etinynet.model.fields import MAX_SIZE, MIN_SIZE
 from etinynet.show import print_lines
 
-__all__ = ["GraphFile", "Json", "Labels", "Model", "Plan", "Version", "side"]
+__all__ = ["GraphFile", "Json", "Labels", "LibraryName", "Model", "Plan", "Version", "side"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[
@@ -23,6 +23,9 @@ GraphFile = Annotated[str, typer.Argument(help="An integer graph: a .etn file or
 Plan = Annotated[
     str | None,
     typer.Option(help="Memory plan: stream, inplace or fast. [default: the quickest that fits]"),
+]
+LibraryName = Annotated[
+    str | None, typer.Option("--name", help="Name of the network and its C library; else its own.")
 ]
 Labels = Annotated[
     Path | None, typer.Option(help="Table of path TAB class index, instead of class folders.")

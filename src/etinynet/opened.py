@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -33,7 +32,6 @@ __all__ = [
     "graph_of",
     "graph_preprocess",
     "host_scores",
-    "identifier",
     "load_params",
     "loaded_of",
     "open_float",
@@ -162,12 +160,6 @@ def load_params(data: bytes, source: str) -> tuple[LoadedModel, tuple[str, ...]]
     model = build_model(config, state, source)
     preprocess = Preprocess.for_size(config.size)
     return LoadedModel(model, config, None, preprocess, origin), ignored
-
-
-def identifier(text: str) -> str:
-    """`text` as a C identifier of at most 32 characters, for the name of a graph."""
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_")[:32]
-    return name if name and name[0].isalpha() else f"net_{name}"[:32]
 
 
 def scores(opened: Opened, pictures: Pictures) -> Iterator[NDArray[np.float64]]:

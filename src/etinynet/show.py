@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -16,13 +18,26 @@ from rich.table import Table
 
 from etinynet.text import json_text, shown
 
-__all__ = ["note", "print_json", "print_lines", "print_table", "progress", "tracked"]
+__all__ = [
+    "Lines",
+    "Shown",
+    "note",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "progress",
+    "tracked",
+]
 
 Item = TypeVar("Item")
 
 #: Also sides, 96x96x3, and what is absent.
 _NUMBER = re.compile(r"-?[\d,.x]*")
 _MOST_WIDTH, _LEAST_WIDTH, _GAP = 160, 20, 2
+# Without a terminal, a line for every tenth of the work and for its end, but none within so many
+# seconds of its begin or of another; and one after so many seconds, however slow the work is.
+_CLOSEST = 2.0
+_FARTHEST = 30.0
 
 _stderr = Console(stderr=True, emoji=False)
 
@@ -99,25 +114,79 @@ def _shortened(text: str, most: int) -> str:
     return f"{set_cell_size(text, head)}...{end}"
 
 
+class Shown(Protocol):
+    """Shows how far a command is."""
+
+    def show(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """`done` of `total` steps of `what` are done; another `what` starts from anew."""
+
+
+class _Bar:
+    """On a terminal: one bar, which goes on as `what` changes."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+        self._what: str | None = None
+
+    def show(self, what: str, done: int, total: int, detail: str = "") -> None:
+        if what != self._what:
+            for task in self._display.task_ids:
+                self._display.remove_task(task)
+            self._task = self._display.add_task(what)
+            self._what = what
+        text = f"{what}, {detail}" if detail else what
+        self._display.update(self._task, description=text, completed=done, total=total)
+
+
+class Lines:
+    """Elsewhere, as in a log file: lines, the last one when all is done; none for quick work."""
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._clock = write, clock
+        self._what: str | None = None
+
+    def show(self, what: str, done: int, total: int, detail: str = "") -> None:
+        now = self._clock()
+        tenth = 10 * done // max(total, 1)
+        if what != self._what:
+            self._what, self._began, self._first = what, now, done
+            self._written, self._tenth = now, tenth
+        waited = now - self._written
+        ended = done == total and now - self._began >= _CLOSEST
+        passed = tenth > self._tenth and waited >= _CLOSEST
+        if not (ended or passed or waited >= _FARTHEST):
+            return
+        self._written, self._tenth = now, tenth
+        parts = [f"{what}: {done:,} of {total:,}", *([detail] if detail else [])]
+        if self._first < done < total:
+            left = (now - self._began) * (total - done) / (done - self._first)
+            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+        self._write(", ".join(parts))
+
+
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """A progress display on stderr; it disappears when done, and is for terminals alone."""
-    display = Progress(
+def progress() -> Iterator[Shown]:
+    """What shows progress on stderr: a bar that disappears when done, or lines."""
+    if not _stderr.is_terminal:
+        yield Lines(note)
+        return
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=_stderr,
         transient=True,
-    )
-    if not _stderr.is_terminal:  # a display that is merely disabled ends with an empty line
-        yield display
-        return
-    with display:
-        yield display
+    ) as display:
+        yield _Bar(display)
 
 
 def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """`items` with a progress bar of `total` steps, called `what`."""
+    """`items`, `total` of them, with their progress shown, called `what`."""
     with progress() as display:
-        yield from display.track(items, total=total, description=what)
+        display.show(what, 0, total)
+        for done, item in enumerate(items, 1):
+            yield item
+            display.show(what, done, total)

@@ -83,7 +83,7 @@ def test_reader_that_aborts_ends_the_run_with_its_value(library, row):
 def test_bad_pointers_are_refused(library, mode, argument):
     image = np.zeros(library.graph.tensors[library.graph.input].shape, np.int8)
     status, _, tensors = library.run(image, mode, argument)
-    assert status == -1
+    assert status == -0x7501
     assert tensors == {}
 
 
@@ -273,8 +273,15 @@ def test_illegal_graph_is_refused():
 
 
 @pytest.mark.parametrize("name", ["string", "Stdint", "etn_types"])
-def test_names_that_hide_other_files_are_refused(name):
-    graph = _graph(7)
-    renamed = replace(graph, name=name)
-    with pytest.raises(UnsupportedError, match=f"name is '{name}', which would hide a file"):
-        compile_graph(renamed)
+def test_names_that_are_taken_are_refused(name):
+    graph = replace(_graph(7), name=name)
+    with pytest.raises(UnsupportedError, match=rf"name is '{name}', which .*\(--name\)"):
+        compile_graph(graph)
+
+
+def test_the_library_has_the_name_it_is_given():
+    graph = replace(_graph(7), name="string")
+    files = compile_graph(graph, name="other")
+    assert b"int other_run(" in files["other.h"]
+    assert json.loads(files["report.json"])["graph_sha256"] == graph_digest(graph)
+    assert files == compile_graph(graph, name="other")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 import etinynet
 from etinynet.artefact import provenance
 from etinynet.backend.onnx import OPSET, export_onnx, inexact_layers
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.data.collect import find_pictures
 from etinynet.data.images import to_input
+from etinynet.data.reading import prepared
 from etinynet.errors import GraphError, UnsupportedError
 from etinynet.graph import (
     Classification,

@@ -17,7 +17,7 @@ def test_from_photographs_to_firmware(run: Run, photos: Path, tmp_path: Path, na
     ).json()
     assert trained["n"] == 8
     made = run("quantize", weights, "--calibration", photos, "-o", graph, "--json").json()
-    assert made["pictures"] == 40
+    assert made["pictures"] == 32
     verified = run(
         *("verify", graph, "--on", "stm32f746", "--data", photos, "-n", 2, "--layers", "--json")
     ).json()

@@ -55,7 +55,7 @@ def test_training(quantize: Run, photos: Path, tmp_path: Path) -> None:
     """The folders are the model's classes: labels are used. Then the finished run resumed."""
     train = (*QUICK, "--weight-bits", 3, "--data", photos, "--epochs", 1, "--data-pictures", 30)
     first = quantize(*train, "--json")
-    assert "30 training pictures, with labels" in first.err
+    assert "30 pictures to train on, with labels" in first.err
     found = first.json()
     assert found["training"]["epoch"] == 1
     assert found["training"]["labels"] is True
@@ -84,7 +84,7 @@ def test_training(quantize: Run, photos: Path, tmp_path: Path) -> None:
 def test_training_without_labels(quantize: Run, photos: Path, tmp_path: Path) -> None:
     folders = ("--data", photos / "left", "--data", photos / "right")
     found = quantize(*QUICK, *folders, "--epochs", 1, "--data-pictures", 8, "--json")
-    assert "16 training pictures, without labels" in found.err
+    assert "16 pictures to train on, without labels" in found.err
     assert found.json()["training"]["labels"] is False
 
 

@@ -160,7 +160,7 @@ def test_train_quantize_evaluate_compile(run: Run, photos: Path, tmp_path: Path)
     assert Path(trained["weights"]) == folder / "model.safetensors"
     made = run("quantize", trained["weights"], "--calibration", photos, "-o", graph, "--json")
     assert made.json()["bytes"] == graph.stat().st_size
-    assert made.json()["pictures"] == 40
+    assert made.json()["pictures"] == 32
     stored = read_graph(graph)
     assert stored.name == "side"
     assert stored.metadata["class_names"] == ["left", "right"]

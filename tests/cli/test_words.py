@@ -123,7 +123,7 @@ def test_one_line_also_after_progress(run: Run, tmp_path: Path, weights: Path) -
         assert outcome.err.count("\n") == 1
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "bad.png"]
     silent = run("verify", GRAPH, "--on", "reference", "--data", ASSETS, "-n", 1)
-    assert silent.err == ""
+    assert silent.err == "1 picture compared; passed over: 1 .etn, 1 .md, 1 others\n"
 
 
 def test_a_folder_unlike_the_models_classes(run: Run, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.data.collect import find_pictures
 from etinynet.data.images import Preprocess
+from etinynet.data.reading import Reading, prepared
 from etinynet.errors import DataError
 
 NAMES = ["a.jpg", "b.PNG", "deep/er/c.webp", "deep/d.bmp", "\xe9.tiff", "\udcff.gif"]
@@ -75,11 +76,21 @@ def test_prepared_pictures(tmp_path: Path) -> None:
     assert tall.reshape(-1, 3).tolist() == [[40, 40, 40]] * 256
 
 
-def test_prepared_stops_at_the_first_that_is_no_picture(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.new("RGB", (8, 8)).save(good)
-    bad.write_bytes(b"no picture")
-    pictures = prepared([good, bad, good], Preprocess.for_size(8))
-    assert next(pictures).shape == (8, 8, 3)
-    with pytest.raises(DataError, match=r"bad\.png: not a picture"):
-        next(pictures)
+def test_prepared_leaves_out_a_few_damaged_ones(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (number,) * 3).save(path)
+    for number in (0, 7):
+        paths[number].write_bytes(b"no picture")
+    reading = Reading(40)
+    found = list(prepared(paths, Preprocess.for_size(8), reading, most=10))
+    assert (
+        [int(picture.max()) for picture in found] == reading.kept == [*range(1, 7), *range(8, 12)]
+    )
+    assert [path for path, _ in reading.damaged] == [paths[0], paths[7]]
+    paths[30].write_bytes(b"no picture")
+    with pytest.raises(DataError, match="3 of 40 pictures cannot be read, and at most 5% are"):
+        list(prepared(paths, Preprocess.for_size(8)))
+    words = r"^[^;]*/0\.png: not a picture of a known format$"
+    with pytest.raises(DataError, match=words):
+        list(prepared(paths[:2], Preprocess.for_size(8)))

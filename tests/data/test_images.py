@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from etinynet.data import images
-from etinynet.data.images import Preprocess, load_picture, to_input
+from etinynet.data.images import Preprocess, load_picture, open_picture, to_input
 from etinynet.errors import ConfigError, DataError
 
 
@@ -124,7 +125,100 @@ def test_truncated_or_changed_bytes(tmp_path, form):
 def test_too_many_pixels(tmp_path, monkeypatch):
     path = _save(tmp_path / "a.png", Image.new("L", (101, 100)))
     monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
-    with pytest.raises(DataError, match="is 101 x 100; at most 10,000 pixels are allowed"):
+    with pytest.raises(DataError, match="is 101 x 100, 10,100 pixels; at most 10,000 are"):
+        load_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "form", "options"),
+    [({"WEBP": 99}, "webp", {}), ({"ppm_plain": 99}, "ppm", {"plain": True})],
+)
+def test_formats_that_need_more_have_a_lower_limit(tmp_path, monkeypatch, limits, form, options):
+    path = tmp_path / f"a.{form}"
+    if options:
+        path.write_text("P3 10 10 255 " + "7 " * 300)
+    else:
+        _save(path, Image.new("RGB", (10, 10), (7, 7, 7)))
+    assert load_picture(path).shape == (10, 10, 3)
+    monkeypatch.setattr(images, "_FEWER", limits)
+    with pytest.raises(DataError, match="is 10 x 10, 100 pixels; at most 99 are allowed"):
+        load_picture(path)
+
+
+def test_scans_of_a_progressive_jpeg_are_counted(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(_gradient(100, 100)).save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole)
+    monkeypatch.setattr(images, "MAX_WORK", 100_000)
+    assert load_picture(path).shape == (100, 100, 3)
+    path.write_bytes(whole[:-2] + 500 * scan + b"\xff\xd9")
+    with pytest.raises(DataError, match="JPEG of 10,000 pixels in 510 progressive scans; at most"):
+        load_picture(path)
+
+
+def test_large_jpegs_are_decoded_at_half_their_size(tmp_path, monkeypatch):
+    path = _save(tmp_path / "a.jpg", Image.new("RGB", (402, 200), (90, 90, 90)), quality=95)
+    monkeypatch.setattr(images, "_HALVED", 80_000)
+    assert load_picture(path).shape == (100, 201, 3)
+
+
+def test_all_orientations_equal_pillows(tmp_path):
+    pixels = _gradient()
+    for tag in range(1, 9):
+        exif = Image.Exif()
+        exif[0x112] = tag
+        path = _save(tmp_path / f"{tag}.png", Image.fromarray(pixels), exif=exif)
+        with Image.open(path) as picture:
+            expected = np.asarray(ImageOps.exif_transpose(picture))
+        assert np.array_equal(load_picture(path), expected)
+
+
+@pytest.mark.parametrize("name", ["exif_outside.jpg", "exif_short.jpg", "png_badexif.png"])
+def test_damaged_exif_beside_whole_pixels(shared_data, name):
+    path = shared_data.parent / "cases" / name
+    found = open_picture(path)
+    assert found.flaw
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as picture:
+            expected = np.asarray(picture.convert("RGB"))
+    assert sorted(found.pixels.shape) == sorted(expected.shape)
+    assert found.pixels.sum(dtype=np.int64) == expected.sum(dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0" + bytes(range(200, 255)),
+     b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04what"],
+)  # fmt: skip
+def test_exif_of_nonsense_does_not_cost_the_picture(tmp_path, exif):
+    path = _save(tmp_path / "a.jpg", Image.fromarray(_gradient()), exif=exif)
+    assert load_picture(path).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jpg", b"\0\0\0\x18ftypheic" + bytes(50)),
+        ("a.jpg", b"\0\0\0\x18ftypavif" + bytes(50)),
+        ("a.heic", b"anything"),
+        ("a.NEF", b"MM\0*" + bytes(20)),
+    ],
+)
+def test_pictures_of_phones_and_raw_files_are_named(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="raw data of a camera are not read; convert them to JPEG"):
+        load_picture(path)
+
+
+def test_apple_double_is_named(tmp_path):
+    path = tmp_path / "._a.jpg"
+    path.write_bytes(b"\x00\x05\x16\x07" + bytes(40))
+    with pytest.raises(DataError, match="what macOS keeps beside one of that name"):
         load_picture(path)
 
 

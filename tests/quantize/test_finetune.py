@@ -31,7 +31,8 @@ from etinynet.quantize.finetune import (
 from etinynet.quantize.methods import Widths, rounder_of
 from etinynet.quantize.pipeline import quantize_network
 from etinynet.quantize.prepared import PreparedNetwork
-from etinynet.train.loop import Epoch, Progress
+from etinynet.train.history import Run
+from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, TrainingData
 
 BITS = 2
@@ -141,7 +142,7 @@ def test_gradual_training_ends_on_levels(
     layers: list[Layer], starts: Callable[[str], Rounded], how: Finetuning, method: str
 ) -> None:
     """What is rounded at the end lies on its level already, or nearly."""
-    recipe = dataclasses.replace(how.recipe, epochs=50, learning_rate=3e-2)
+    recipe = dataclasses.replace(how.recipe, epochs=12, learning_rate=3e-2)
     found = trained(layers, starts, dataclasses.replace(how, recipe=recipe), method)
     positions = torch.cat([weight.position.flatten() for weight in found.weights.values()])
     codes = torch.cat([weight.integers.flatten() for weight in found.weights.values()])
@@ -275,9 +276,9 @@ def test_only_the_last_group_sees_whole_crops(
 ) -> None:
     seen: list[int] = []
 
-    def untrained(network: PreparedNetwork, data: TrainingData, *_: Any, **__: Any) -> list[Epoch]:
+    def untrained(network: PreparedNetwork, data: TrainingData, *_: Any, **__: Any) -> Run:
         seen.append(data.preprocess.size)
-        return []
+        return Run()
 
     monkeypatch.setattr("etinynet.quantize.finetune.fit", untrained)
     large = dataclasses.replace(how.data, preprocess=Preprocess.for_size(160))

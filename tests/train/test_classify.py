@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from etinynet.data.images import load_picture
-from etinynet.data.labels import Dataset, list_folder, split_held_out
+from etinynet.data.labels import Dataset, list_folder
+from etinynet.data.split import split_held_out
 from etinynet.errors import ArtefactError, ConfigError, DataError
 from etinynet.model.config import EtinyNetConfig
 from etinynet.model.weights import load_weights
@@ -77,7 +78,6 @@ def test_resumed_run_equals_uninterrupted(
     broken = tmp_path / "broken"
     with pytest.raises(_Stop):
         train(folder=broken, recipe=recipe, progress=_stop_in(epoch))
-    assert not (broken / "model.safetensors").exists()
     resumed = train(folder=broken, recipe=recipe, resume=True)
     for name in ("model.safetensors", "best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (broken / name).read_bytes()
@@ -102,8 +102,10 @@ def test_resume_refuses_another_run(
 ) -> None:
     with pytest.raises(_Stop):
         train(progress=_stop_in(1))
-    with pytest.raises(ConfigError, match="made with epochs 6, this run has 7"):
-        train(resume=True, recipe=dataclasses.replace(recipe, epochs=7))
+    with pytest.raises(
+        ConfigError, match="made with epochs 6, this run has 5; resume with as many"
+    ):
+        train(resume=True, recipe=dataclasses.replace(recipe, epochs=5))
     with pytest.raises(ConfigError, match="made with optimizer 'sgd', this run has 'adam'"):
         train(resume=True, recipe=dataclasses.replace(recipe, optimizer="adam"))
     with pytest.raises(ConfigError, match="made with data '"):
@@ -144,7 +146,7 @@ def test_damaged_state(train: Train, made: Path) -> None:
 
 def test_diverging_run(train: Train, recipe: Recipe) -> None:
     wild = dataclasses.replace(recipe, learning_rate=10.0, momentum=0.999, warmup_epochs=0)
-    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; the loss of epoch"):
+    with pytest.raises(ConfigError, match=r"learning_rate is 10\.0; .* of epoch \d+ is not finite"):
         train(recipe=dataclasses.replace(wild, epochs=60))
 
 
@@ -154,8 +156,7 @@ def test_classes(train: Train, bars: Dataset, config: EtinyNetConfig) -> None:
         train(dataset=single, config=dataclasses.replace(config, classes=1))
     with pytest.raises(ConfigError, match="classes is 5; the data have 2"):
         train(config=dataclasses.replace(config, classes=5))
-    _, held_out = split_held_out(bars)
-    kept = [e for e in bars.examples if e.label == 0 or e in held_out.examples]
+    kept = [e for e in bars.examples if e.label == 0]
     with pytest.raises(DataError, match="class 'upright' has no training pictures"):
         train(dataset=Dataset(tuple(kept), bars.class_names))
 

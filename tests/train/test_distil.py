@@ -49,10 +49,10 @@ def teach(teacher: LoadedModel, unlabelled: TrainingData, tmp_path: Path) -> Tea
     def run(*, epochs: int, folder: str, **others: object) -> float:
         recipe = dataclasses.replace(student_recipe(epochs, 0), batch_size=8)
         path = tmp_path / folder
-        _, history = train_student(
+        _, done = train_student(
             teacher, NARROW, unlabelled, recipe, path, command="train", **others
         )
-        return history[-1].top1
+        return done.history[-1].top1
 
     return run
 
@@ -75,6 +75,8 @@ def test_resumed_student_equals_uninterrupted(teach: Teach, tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         teach(epochs=3, folder="broken", progress=stop)
+    stopped = load_weights(tmp_path / "broken" / "model.safetensors")
+    assert 0 <= stopped.provenance["agreement"] <= 1
     teach(epochs=3, folder="broken", resume=True)
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "broken")]
     assert files[0].read_bytes() == files[1].read_bytes()

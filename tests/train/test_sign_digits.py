@@ -10,7 +10,8 @@ import pytest
 
 from etinynet.artefact import read_file, sha256
 from etinynet.data.images import Preprocess, load_picture, to_input
-from etinynet.data.labels import list_folder, split_held_out
+from etinynet.data.labels import list_folder
+from etinynet.data.split import split_held_out
 from etinynet.graph import Graph, execute, graph_from_bytes
 from etinynet.model.registry import packaged
 

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from etinynet.data.images import Preprocess
-from etinynet.data.labels import Dataset, Example, split_held_out
+from etinynet.data.labels import Dataset, Example
+from etinynet.data.reading import Reading
+from etinynet.data.split import split_held_out
 from etinynet.errors import DataError
 from etinynet.train.pictures import load_split, load_unlabelled
 
@@ -59,9 +61,20 @@ def test_labelled_pictures_keep_to_themselves(tmp_path: Path) -> None:
         assert np.unique(square).tolist() == [10 + int(one.path.stem)]
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
-    dataset = _dataset(tmp_path, [32] * 24)
-    broken = split_held_out(dataset)[0].examples[0].path
-    broken.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=rf"{broken.name}: not a picture of a known format"):
-        load_unlabelled(dataset, Preprocess(56, 64))
+def test_damaged_pictures_are_left_out_up_to_a_limit(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path, [32] * 40)
+    train, held_out = split_held_out(dataset)
+    broken = [train.examples[3].path, train.examples[8].path, held_out.examples[0].path]
+    for path in broken[:2]:
+        path.write_bytes(b"no picture")
+    reading = Reading(40)
+    data = load_split(dataset, Preprocess(56, 64), reading=reading)
+    assert len(data.train) == len(train.examples) - 2
+    assert [path for path, _ in reading.damaged] == broken[:2]
+    greys = [10 + int(e.path.stem) for e in train.examples if e.path not in broken]
+    assert [int(square.unique()) for square in data.train.pixels] == greys
+    broken[2].write_bytes(b"no picture")
+    for load in (load_split, load_unlabelled):
+        with pytest.raises(DataError, match="3 of 40 pictures cannot be read") as caught:
+            load(dataset, Preprocess(56, 64))
+        assert all(path.name in str(caught.value) for path in broken)

@@ -264,8 +264,9 @@ def _utf8(value: object) -> Any:
 
 def _properties(graph: Graph, made: dict[str, object]) -> dict[str, str]:
     """The model's metadata: JSON text by name."""
+    names = None if graph.head is None else graph.head.class_names
     stored = {
-        "class_names": None if graph.head is None else list(graph.head.class_names or ()) or None,
+        "class_names": None if names is None else list(names),
         "preprocess": graph.metadata.get("preprocess"),
     }
     values = {key: _utf8(value) for key, value in stored.items() if value is not None}

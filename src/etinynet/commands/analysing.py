@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.artefact import Record, check_replaceable, write_directory
-from etinynet.commands.using import labelled
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.commands.calibrating import calibrated
+from etinynet.commands.pictures import labelled, note_reading
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Example
+from etinynet.data.reading import Reading, prepared
 from etinynet.errors import ConfigError, DataError
 from etinynet.opened import Opened, loaded_of, open_float
 from etinynet.show import print_lines, print_table, tracked
 from etinynet.text import json_text
+from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,13 +68,14 @@ def analyse_file(
     network = network_of(model, model.config.size if size is None else size)
     drawn = _chosen(network, layers)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
+    choose_threads(preprocess.size)
     examples = None if data is None else _spread(opened, data, labels, pictures)
-    paths = find_pictures(calibration, pictures)
-    found = _measure(network, bits, paths, examples, preprocess)
+    fitted = calibrated(opened, calibration, pictures, preprocess)
+    found = _measure(network, bits, fitted.pixels, examples, preprocess)
     result: dict[str, Any] = {
         "model": weights,
         "weight_bits": bits,
-        "calibration_pictures": len(paths),
+        "calibration_pictures": len(fitted.paths),
         "measured_on": str(calibration if data is None else data),
         "n": found.n,
         "float_top1": found.float_top1,
@@ -101,7 +104,7 @@ def _chosen(network: FloatGraph, names: Sequence[str]) -> list[Layer]:
 
 def _spread(opened: Opened, data: Path, labels: Path | None, most: int) -> list[Example]:
     """At most `most` labelled pictures at even distances, so that classes in order all count."""
-    examples = labelled(opened, data, labels, None, False).examples
+    examples = labelled(opened, data, labels, False).examples
     count = min(most, len(examples))
     chosen = [examples[i * len(examples) // count] for i in range(count)]
     classes = loaded_of(opened).config.classes
@@ -128,26 +131,25 @@ def _inputs(pictures: Iterable[NDArray[np.uint8]]) -> Iterator[Tensor]:
 def _measure(
     network: FloatGraph,
     bits: int,
-    paths: list[Path],
+    pixels: NDArray[np.uint8],
     examples: Sequence[Example] | None,
     preprocess: Preprocess,
 ) -> Sensitivities:
-    """Every layer fitted on the pictures `paths` and measured, on `examples` if there are any."""
+    """Every layer fitted on pictures `pixels` and measured, on `examples` if there are any."""
     import torch
 
     from etinynet.quantize.single_layer import fitted_versions, measure_versions
 
-    shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
-    inputs = list(_inputs(shown))
-    versions = dict(
-        tracked(fitted_versions(network.layers, bits, inputs), len(network.layers), "layers fitted")
-    )
+    inputs, layers = list(_inputs(pixels)), network.layers
+    versions = dict(tracked(fitted_versions(layers, bits, inputs), len(layers), "layers fitted"))
     if examples is None:
         batches = tracked(inputs, len(inputs), "batches measured")
         return measure_versions(network, versions, ((batch, None) for batch in batches))
-    opened = prepared([example.path for example in examples], preprocess)
-    labels = torch.split(torch.tensor([example.label for example in examples]), _BATCH)
-    batches = _inputs(tracked(opened, len(examples), "pictures measured"))
+    reading = Reading(len(examples))
+    opened = list(prepared([example.path for example in examples], preprocess, reading))
+    note_reading(reading)
+    labels = torch.split(torch.tensor([examples[i].label for i in reading.kept]), _BATCH)
+    batches = _inputs(tracked(opened, len(opened), "pictures measured"))
     return measure_versions(network, versions, zip(batches, labels, strict=True))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from etinynet.data.collect import prepared
 from etinynet.data.images import to_input
+from etinynet.data.reading import prepared
 from etinynet.opened import graph_of, open_graph, rank, real_scores
 from etinynet.show import print_lines, print_table
 from etinynet.target.base import get_target

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from etinynet.artefact import (
     check_file,
     check_run_folder,
@@ -18,13 +16,18 @@ from etinynet.artefact import (
     sha256,
     write_file,
 )
-from etinynet.commands.training import shown_training
-from etinynet.data.collect import find_pictures, prepared, training_pictures
+from etinynet.backend.c.names import check_library_name, library_name
+from etinynet.commands.calibrating import Calibration, calibrated
+from etinynet.commands.pictures import told, trained_rule
+from etinynet.commands.training import resumable, shown_training, steps_shown
+from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
+from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.graph import graph_to_bytes
-from etinynet.opened import Opened, identifier, loaded_of, open_float
-from etinynet.show import note, tracked
+from etinynet.opened import Opened, loaded_of, open_float
+from etinynet.show import note, progress
+from etinynet.threads import choose_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
     from etinynet.quantize.pipeline import Quantization
 
 __all__ = ["Request", "Teaching", "quantize_file"]
-
-_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ def quantize_file(
     request: Request,
     size: int | None = None,
     teaching: Teaching | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Writes the integer graph of the model `weights` to `output`; returns sizes and counts.
 
-    `size` None: the side that the weights are meant for. With `teaching` the quantized weights are
+    `size` None: the side that the weights are meant for. `name` is the graph's and that of its C
+    library, None for one made of that of `output`. With `teaching` the quantized weights are
     trained first, in the folder `output`.training. Raises the errors of all its steps, and then
     writes no graph.
     """
@@ -98,35 +101,42 @@ def quantize_file(
 
     config = request.checked()
     check_file("-o", output, ".etn")
+    name = _graph_name(output, name)
     if teaching is not None:
         check_run_folder("-o", _training(output), f"*/{STATE}", teaching.resume)
     opened = open_float(weights)
     preprocess = opened.preprocess if size is None else Preprocess.for_size(size)
-    paths = find_pictures(calibration, config.pictures)
-    if len(paths) < _FEW:
-        note(f"only {len(paths)} calibration pictures; {_FEW} or more give steadier ranges")
-    inputs = _inputs(paths, preprocess)
-    hashes = "".join(sha256(read_file(path, "picture")) for path in paths).encode()
-    used = dataclasses.replace(config, pictures=len(paths))
+    choose_threads(preprocess.size)
+    found = calibrated(opened, calibration, config.pictures, preprocess)
+    hashes = "".join(sha256(read_file(path, "picture")) for path in found.paths).encode()
+    used = dataclasses.replace(config, pictures=len(found.paths))
     finetuning = None
     if teaching is not None:
         finetuning = _finetuning(opened, preprocess, teaching, output, used, hashes)
     metadata = _metadata(weights, opened, preprocess, hashes, used, finetuning)
-    name = identifier(output.stem)
-    with shown_training(0) as (_, stepped):
+    with resumable(_training(output)), progress() as display:
         graph = quantize_model(
             loaded_of(opened).model,
-            *(inputs, used, name, opened.class_names, metadata, finetuning, stepped),
+            _inputs(found),
+            used,
+            name,
+            opened.class_names,
+            metadata,
+            finetuning,
+            progress=steps_shown(display),
+            rounded=lambda number, count: display.show("layers", number, count),
         )
     data = graph_to_bytes(graph)
     write_file(output, data)
     result = {
         "graph": str(output),
+        "name": name,
         "bytes": len(data),
         "method": config.method,
         "weight_bits": config.weight_bits,
-        "pictures": len(paths),
+        "pictures": len(found.paths),
         "size": preprocess.size,
+        **found.said,
     }
     if finetuning is not None:
         record = graph.metadata["training"]
@@ -134,14 +144,24 @@ def quantize_file(
     return result
 
 
-def _inputs(paths: list[Path], preprocess: Preprocess) -> Tensor:
+def _graph_name(output: Path, name: str | None) -> str:
+    """The graph's name; where it is not the file's, that is said."""
+    if name is not None:
+        check_library_name(name, "--name")
+        return name
+    made = library_name(output.stem)
+    if made != output.stem:
+        note(f"the network is called {made}, as a C library can be; --name gives another name")
+    return made
+
+
+def _inputs(found: Calibration) -> Tensor:
     """Pictures as network input (N, 3, size, size), pixel minus 128."""
     import torch
 
     from etinynet.train.pictures import to_network
 
-    shown = tracked(prepared(paths, preprocess), len(paths), "calibration pictures")
-    return to_network(torch.from_numpy(np.stack(list(shown))))
+    return to_network(torch.from_numpy(found.pixels))
 
 
 def _metadata(
@@ -186,11 +206,14 @@ def _finetuning(
 
     gradual = is_gradual(config.method, config.per_channel)
     recipe = recipe_of(teaching.epochs, teaching.seed, gradual)
-    dataset, labelled = training_pictures(teaching.folders, teaching.pictures, opened.class_names)
-    note(f"{len(dataset.examples)} training pictures, {'with' if labelled else 'without'} labels")
+    dataset, labelled = training_pictures(
+        teaching.folders, teaching.pictures, opened.class_names, trained_rule(opened)
+    )
+    what = f"to train on, {'with' if labelled else 'without'} labels"
+    reading = Reading(len(dataset.examples))
     with shown_training(len(dataset.examples)) as (shown, _):
         load = load_split if labelled else load_unlabelled
-        data = load(dataset, preprocess, shown)
+        data = load(dataset, preprocess, told(shown, what, dataset, reading), reading)
     identity = {
         "weights": loaded_of(opened).provenance,
         "quantization": json.loads(json.dumps(dataclasses.asdict(config))),

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from etinynet.commands.building import memory_json
-from etinynet.data.collect import find_pictures, prepared
+from etinynet.commands.pictures import counted, labelled, note_found, note_reading, to_json
+from etinynet.data.collect import list_pictures, mixed
 from etinynet.data.images import to_input
-from etinynet.data.labels import Dataset, list_folder, list_table, split_held_out
+from etinynet.data.reading import Reading, prepared
+from etinynet.data.recall import Recalls
 from etinynet.errors import ConfigError, DataError
 from etinynet.graph.ops import macs
 from etinynet.opened import (
-    Opened,
     graph_of,
     host_scores,
     open_graph,
@@ -28,7 +29,7 @@ from etinynet.show import tracked
 from etinynet.target.base import get_target
 from etinynet.target.verify import verify
 
-__all__ = ["evaluate_model", "labelled", "predict_pictures", "run_pictures", "verify_target"]
+__all__ = ["evaluate_model", "predict_pictures", "run_pictures", "verify_target"]
 
 _TOP = 5
 
@@ -38,53 +39,50 @@ def predict_pictures(model: str, images: Sequence[Path], top: int) -> dict[str, 
     if top < 1:
         raise ConfigError(f"--top is {top!r}, allowed are 1 and more")
     opened = open_model(model)
-    found = scores(opened, prepared(list(images), opened.preprocess))
+    reading = Reading(len(images))
+    found = scores(opened, prepared(images, opened.preprocess, reading))
     pictures = [
         {
-            "picture": str(path),
+            "picture": str(images[reading.kept[position]]),
             "top": [entry.to_json() for entry in rank(values, opened.class_names, top)],
         }
-        for path, values in zip(images, found, strict=True)
+        for position, values in enumerate(found)
     ]
-    return {"model": model, "pictures": pictures, "top": pictures[0]["top"]}
-
-
-def labelled(
-    opened: Opened, data: Path, labels: Path | None, limit: int | None, held_out: bool
-) -> Dataset:
-    """Pictures of class folders, or of the table `labels`, whose classes `opened` knows by name."""
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit is {limit!r}, allowed are 1 and more")
-    dataset = list_folder(data) if labels is None else list_table(labels, data)
-    names = opened.class_names
-    if labels is None and names is not None and dataset.class_names != names:
-        unknown = [name for name in dataset.class_names if name not in names]
-        what = f"class folder {unknown[0]!r} is unknown" if unknown else "class folders differ"
-        raise DataError(f"{data}: {what}; {opened.source} knows {', '.join(names)[:200]}")
-    return split_held_out(dataset)[1] if held_out else dataset
+    note_reading(reading)
+    return {"model": model, "pictures": pictures, "top": pictures[0]["top"], **reading.to_json()}
 
 
 def evaluate_model(
     model: str, data: Path, labels: Path | None, limit: int | None, held_out: bool
 ) -> dict[str, Any]:
-    """Percentages top1 and top5 over n labelled pictures."""
+    """Percentages top1 and top5 over n labelled pictures, at most `limit`, of all classes mixed."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit is {limit!r}, allowed are 1 and more")
     opened = open_model(model)
-    examples = labelled(opened, data, labels, limit, held_out).examples[:limit]
+    dataset = labelled(opened, data, labels, held_out)
+    examples = dataset.examples if limit is None else mixed(dataset.examples, limit)
     by = "float network" if opened.graph is None else "compiled C, checked against the reference"
     function = scores if opened.graph is None else host_scores
-    pictures = prepared([example.path for example in examples], opened.preprocess)
+    reading = Reading(len(examples))
+    pictures = prepared([example.path for example in examples], opened.preprocess, reading)
     found = function(opened, tracked(pictures, len(examples), "pictures"))
-    first = five = 0
-    for example, values in zip(examples, found, strict=True):
+    recalls = Recalls(opened.class_names or dataset.class_names)
+    first = five = count = 0
+    for position, values in enumerate(found):
+        example = examples[reading.kept[position]]
         if example.label >= len(values):
             raise DataError(
                 f"{example.path}: class index {example.label}, "
                 f"{opened.source} knows 0 to {len(values) - 1}"
             )
         best = np.argsort(-values, kind="stable")[:_TOP]
+        recalls.add(example.label, bool(best[0] == example.label))
         first += int(best[0] == example.label)
         five += int(example.label in best)
-    count = len(examples)
+        count += 1
+    classes = counted(recalls.classes, "class", "classes")
+    note_found(f"{counted(count, 'picture', 'pictures')} of {classes}", dataset)
+    note_reading(reading)
     return {
         "model": model,
         "top1": 100 * first / count,
@@ -93,6 +91,8 @@ def evaluate_model(
         "correct5": five,
         "n": count,
         "by": by,
+        **recalls.to_json(),
+        **to_json(dataset, reading),
     }
 
 
@@ -103,16 +103,18 @@ def run_pictures(
     target = get_target(on, mode=plan)
     opened = open_graph(model)
     graph = graph_of(opened)
-    inputs = [to_input(picture) for picture in prepared(list(images), opened.preprocess)]
+    reading = Reading(len(images))
+    inputs = [to_input(picture) for picture in prepared(images, opened.preprocess, reading)]
+    note_reading(reading)
     pictures: list[dict[str, Any]] = []
     result = None
     with target.load(graph) as program:
-        for path, image in zip(images, inputs, strict=True):
+        for index, image in zip(reading.kept, inputs, strict=True):
             result = program.run(image)
             best = rank(real_scores(graph, result.scores), opened.class_names, _TOP)
             pictures.append(
                 {
-                    "picture": str(path),
+                    "picture": str(images[index]),
                     "top": [entry.to_json() for entry in best],
                     "scores": result.scores.tolist(),
                     "instructions": result.instructions,
@@ -137,6 +139,7 @@ def run_pictures(
         "memory": memory_json(result.memory),
         "tools": result.tools,
         "pictures": pictures,
+        **reading.to_json(),
     }
 
 
@@ -149,15 +152,20 @@ def verify_target(
     target = get_target(on, mode=plan)
     opened = open_graph(model)
     graph = graph_of(opened)
-    paths = find_pictures(data, n)
-    pictures = tracked(prepared(paths, opened.preprocess), len(paths), "pictures")
+    dataset = list_pictures(data)
+    paths = [example.path for example in dataset.examples]
+    reading = Reading(len(paths))
+    inputs = prepared(paths, opened.preprocess, reading, most=n)
+    pictures = tracked(inputs, min(n, len(paths)), "pictures")
     with target.load(graph) as program:
         outcome = verify(graph, program, (to_input(p) for p in pictures), tensors=layers)
+    note_found(f"{counted(outcome.pictures, 'picture', 'pictures')} compared", dataset)
+    note_reading(reading)
     difference = None
     if outcome.first is not None:
         first = outcome.first
         difference = {
-            "picture": str(paths[first.picture]),
+            "picture": str(paths[reading.kept[first.picture]]),
             "operator": first.operator,
             "tensor": first.tensor,
             "index": list(first.index),
@@ -172,4 +180,5 @@ def verify_target(
         "n": outcome.pictures,
         "layers": layers,
         "difference": difference,
+        **to_json(dataset, reading),
     }

@@ -1,77 +1,117 @@
-"""Pictures of a folder without labels, in a fixed mixed order: for calibration and verification."""
+"""Which pictures calibrate, train without labels and verify: in a fixed mixed order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from etinynet.data.images import Preprocess, load_picture
-from etinynet.data.labels import EXTENSIONS, Dataset, Example, list_folder
+from etinynet.data.files import find_files, no_pictures, sub_folders
+from etinynet.data.labels import Dataset, Example, class_folders, list_folder
+from etinynet.data.split import BY_FOLDER, parts_of, rule_of
 from etinynet.errors import DataError
 
-__all__ = ["find_pictures", "prepared", "training_pictures"]
+__all__ = ["find_pictures", "list_pictures", "mixed", "training_pictures"]
+
+_UNLABELLED = ("unlabelled",)
+
+
+def mixed(examples: Iterable[Example], most: int | None = None) -> list[Example]:
+    """At most `most` of `examples`, by SHA-256 of their keys.
+
+    The order mixes classes and is the same on every machine.
+    """
+    return sorted(examples, key=lambda one: _digest(one.key))[:most]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def find_pictures(folder: Path, most: int) -> list[Path]:
-    """At most `most` pictures of `folder` and the folders in it, by SHA-256 of the relative path.
+    """At most `most` pictures of `folder` and the folders in it (data.files), mixed.
 
-    The order mixes classes and is the same on every machine. Raises DataError: not a folder,
-    unreadable, no picture (labels.EXTENSIONS).
+    Raises DataError: not a folder, unreadable, no picture.
+    """
+    return [one.path for one in list_pictures(folder).examples[:most]]
+
+
+def list_pictures(
+    folder: Path, class_names: Sequence[str] | None = None, rule: str | None = None
+) -> Dataset:
+    """All pictures of `folder` and the folders in it, mixed; every label is 0.
+
+    With `rule`, the one that a model of these `class_names` was trained by, its held-out pictures
+    are left out where the folder's classes are the model's. Raises DataError: not a folder,
+    unreadable, no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder of pictures")
+    dataset = _known_classes(folder, class_names) if rule is not None else None
+    if dataset is not None:
+        chosen = _split(dataset, rule)
+        if chosen is not None:
+            examples = [replace(one, label=0) for one in mixed(chosen[0].examples)]
+            return Dataset(tuple(examples), _UNLABELLED, None, _with_held_out(dataset, chosen))
+    found = find_files(folder)
+    if not found.paths:
+        raise no_pictures(folder, found.passed_over)
+    every = [Example(path, 0, path.relative_to(folder).as_posix()) for path in found.paths]
+    return Dataset(tuple(mixed(every)), _UNLABELLED, None, found.passed_over)
+
+
+def _with_held_out(dataset: Dataset, parts: tuple[Dataset, Dataset]) -> Mapping[str, int]:
+    return {**dataset.passed_over, "held-out pictures": len(parts[1].examples)}
+
+
+def _split(dataset: Dataset, rule: str | None) -> tuple[Dataset, Dataset] | None:
+    """Both parts by the folders or else by `rule`; None where the rule is of other folders."""
+    if dataset.held_out_keys is not None:
+        return parts_of(dataset)
+    return None if rule == BY_FOLDER else parts_of(dataset, rule)
+
+
+def _known_classes(folder: Path, class_names: Sequence[str] | None) -> Dataset | None:
+    """`folder` as a data set of `class_names`, if its class folders are all named as one each."""
+    if class_names is None:
+        return None
     try:
-        found = [p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file()]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot read this folder: {error.strerror}") from None
-    if not found:
-        raise DataError(f"{folder}: no pictures; expected files ending in {', '.join(EXTENSIONS)}")
-    return sorted(found, key=lambda p: _mixed(p.relative_to(folder)))[:most]
-
-
-def _mixed(path: Path) -> bytes:
-    return hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
-
-
-def prepared(paths: list[Path], preprocess: Preprocess) -> Iterator[NDArray[np.uint8]]:
-    """Each picture as uint8 (size, size, 3); raises DataError at the first that cannot be read."""
-    for path in paths:
-        yield preprocess.apply(load_picture(path))
-
-
-def _class_folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`; none if it is no folder that can be read."""
-    try:
-        return [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    except OSError:
-        return []
+        names = [path.name for path in sub_folders(class_folders(folder)[0])]
+    except DataError:
+        return None
+    if not names or not all(class_names.count(name) == 1 for name in names):
+        return None
+    found = list_folder(folder)
+    index = [list(class_names).index(name) for name in found.class_names]
+    examples = tuple(replace(one, label=index[one.label]) for one in found.examples)
+    return replace(found, examples=examples, class_names=tuple(class_names))
 
 
 def training_pictures(
-    folders: Sequence[Path], most: int, class_names: Sequence[str] | None
+    folders: Sequence[Path], most: int, class_names: Sequence[str] | None, rule: str | None = None
 ) -> tuple[Dataset, bool]:
     """(pictures, whether they are labelled) of `folders`, at most `most` of each.
 
-    Labelled is one folder whose class folders are all named as one class of `class_names` each;
-    hidden folders are passed over. Otherwise every label is 0. Raises DataError.
+    Labelled is one folder whose class folders are all named as one class of `class_names` each.
+    It is split by `rule`, that of the model with these classes, else as `train` does: what the
+    model was not trained on stays held out. Otherwise every label is 0, and pictures that the
+    model held out are left out. Raises DataError.
     """
-    if class_names is not None and len(folders) == 1:
-        folder = Path(folders[0])
-        names = _class_folders(folder)
-        if names and all(class_names.count(name) == 1 for name in names):
-            found = list_folder(folder)
-            index = [list(class_names).index(name) for name in found.class_names]
-            chosen = sorted(found.examples, key=lambda one: _mixed(Path(one.key)))[:most]
-            examples = [Example(one.path, index[one.label], one.key) for one in chosen]
-            return Dataset(tuple(examples), tuple(class_names)), True
-    examples = [
-        Example(path, 0, f"{number}/{path.relative_to(folder).as_posix()}")
-        for number, folder in enumerate(folders)
-        for path in find_pictures(folder, most)
-    ]
-    return Dataset(tuple(examples), ("unlabelled",)), False
+    if len(folders) == 1:
+        dataset = _known_classes(Path(folders[0]), class_names)
+        if dataset is not None:
+            parts = _split(dataset, rule) or parts_of(dataset, rule_of(dataset))
+            train, held_out = (set(one.examples) for one in parts)
+            chosen = [e for e in mixed(dataset.examples, most) if e in train or e in held_out]
+            keys = frozenset(e.key for e in chosen if e in held_out)
+            return replace(dataset.of(chosen), held_out_keys=keys), True
+    examples: list[Example] = []
+    passed_over: Counter[str] = Counter()
+    for number, folder in enumerate(folders):
+        found = list_pictures(folder, class_names, rule)
+        passed_over.update(found.passed_over)
+        examples += [replace(e, key=f"{number}/{e.key}") for e in found.examples[:most]]
+    return Dataset(tuple(examples), _UNLABELLED, None, passed_over), False

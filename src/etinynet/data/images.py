@@ -10,35 +10,79 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
+from etinynet.data.files import UNREADABLE, conversion
 from etinynet.errors import ConfigError, DataError
 
-__all__ = ["MAX_PIXELS", "Preprocess", "load_picture", "to_input"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_WORK",
+    "Picture",
+    "Preprocess",
+    "load_picture",
+    "open_picture",
+    "to_input",
+]
 
-#: Largest picture that is decoded, in pixels: decoding takes 3 to 8 bytes a pixel.
-MAX_PIXELS = 200_000_000
+# Limits under which decoding takes at most 1 GB and five seconds (benchmarks/pictures.py).
+#: Largest picture that is decoded, in pixels.
+MAX_PIXELS = 120_000_000
+#: Most pixels of a progressive JPEG, those of every scan counted.
+MAX_WORK = 600_000_000
+
+# Largest, by format or Pillow's decoder, where that needs more: WebP memory, the others time.
+_FEWER = {"WEBP": 48_000_000, "ppm": 3_000_000, "ppm_plain": 3_000_000, "bmp_rle": 3_000_000}
+
+# JPEGs from here on are decoded at half their size: progressive ones take 12 bytes a pixel.
+_HALVED = 60_000_000
+# No other format is recognised: one (EPS) starts another program. JPEG includes MPO.
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_BRANDS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx "))
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+_ORIENTATION = 0x0112
+# Quarter turns to the left after mirroring left to right, by EXIF orientation.
+_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True)}
+_TURNS |= {8: (1, False)}
 #: The short side of a picture for the largest network, 4096, in the proportion of `for_size`.
 _MOST_SIDE = 4681
+# Rows that are converted at once: a whole picture in two modes would double the memory.
+_STRIP = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels uint8 (height, width, 3), R, G, B; `flaw`: what else in the file is damaged."""
+
+    pixels: NDArray[np.uint8]
+    flaw: str | None
 
 
 def load_picture(path: Path) -> NDArray[np.uint8]:
-    """The picture at `path` as uint8 (height, width, 3), R, G, B, turned as its EXIF tag says.
+    """The pixels of `open_picture`."""
+    return open_picture(path).pixels
+
+
+def open_picture(path: Path) -> Picture:
+    """The picture at `path`, turned as its EXIF tag says, if that can be read.
 
     Grey, palette, CMYK and 16-bit grey pictures are converted; what is transparent is laid over
-    white. Of an animation the first frame is taken.
-    Raises DataError: unreadable, not a picture, damaged or truncated, more than MAX_PIXELS.
+    white. Of an animation the first frame is taken. Data beside the pixels may be damaged.
+    Raises DataError: unreadable, not a picture, pixels damaged or truncated, more than
+    MAX_PIXELS, or more than MAX_WORK in all passes of a progressive JPEG.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of damage and of picture sizes; ours is a limit, not a warning.
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            # Ours is a limit, not a warning.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _decode(path)
+            pixels, flaw = _decode(path)
+        return Picture(pixels, flaw or next((str(one.message) for one in caught), None))
     except DataError:
         raise
     except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture of a known format") from None
+        raise DataError(f"{path}: {_unknown(path)}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: picture has more than {MAX_PIXELS:,} pixels") from None
     except OSError as error:
@@ -48,19 +92,70 @@ def load_picture(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: damaged picture: {type(error).__name__}: {error}") from None
 
 
-def _decode(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(
-                f"{path}: picture is {picture.width} x {picture.height}; "
-                f"at most {MAX_PIXELS:,} pixels are allowed"
-            )
+def _unknown(path: Path) -> str:
+    """Why a file is no picture that is read."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    suffix = path.suffix.lower()
+    if start[4:12] in _BRANDS or suffix in UNREADABLE:
+        return f"HEIC, AVIF or raw data of a camera are not read; {conversion([suffix])}"
+    if start[:4] == _APPLE_DOUBLE:
+        return "not a picture, but what macOS keeps beside one of that name"
+    return "not a picture of a known format"
+
+
+def _decode(path: Path) -> tuple[NDArray[np.uint8], str | None]:
+    """Pixels, and what of the EXIF data is damaged."""
+    with Image.open(path, formats=_FORMATS) as picture:
+        _check_size(picture, path)
+        if picture.width * picture.height > _HALVED and isinstance(picture, JpegImageFile):
+            picture.draft(None, (picture.width // 2, picture.height // 2))
         picture.load()
-        turned = ImageOps.exif_transpose(picture)
-        return np.array(_rgb(turned, path), dtype=np.uint8)
+        flaw = None
+        try:
+            turn = picture.getexif().get(_ORIENTATION)
+        except Exception as error:  # as many kinds as in decoding
+            turn, flaw = None, f"EXIF data: {type(error).__name__}: {error}"
+        pixels = _pixels(picture, path)
+    quarters, mirrored = _TURNS.get(turn, (0, False)) if isinstance(turn, int) else (0, False)
+    pixels = pixels[:, ::-1] if mirrored else pixels
+    return np.ascontiguousarray(np.rot90(pixels, quarters)), flaw
+
+
+def _check_size(picture: Image.Image, path: Path) -> None:
+    """Raises DataError, by the header alone, where decoding would take too much."""
+    pixels = picture.width * picture.height
+    decoders = [tile[0] for tile in getattr(picture, "tile", ())]
+    most = min([MAX_PIXELS] + [_FEWER[n] for n in (picture.format, *decoders) if n in _FEWER])
+    if pixels > most:
+        raise DataError(
+            f"{path}: picture is {picture.width} x {picture.height}, {pixels:,} pixels; "
+            f"at most {most:,} are allowed"
+        )
+    if not picture.info.get("progressive"):
+        return
+    scans = path.read_bytes().count(b"\xff\xda")
+    if pixels * scans > MAX_WORK:
+        raise DataError(
+            f"{path}: JPEG of {pixels:,} pixels in {scans:,} progressive scans; "
+            f"at most {MAX_WORK:,} pixels in all scans are allowed"
+        )
+
+
+def _pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """Decoded `picture` as R, G, B, a strip of rows at a time."""
+    width, height = picture.size
+    rows = max(_STRIP // width, 1)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(_rgb(strip, path))
+    return pixels
 
 
 def _rgb(picture: Image.Image, path: Path) -> Image.Image:
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return picture
     if picture.mode.startswith(("I", "F")):
         return _sixteen_bit(picture, path)
     if picture.has_transparency_data:

@@ -1,25 +1,27 @@
-"""Lists of labelled pictures: a folder of class folders or a table, and the held-out fifth."""
+"""Lists of labelled pictures: a folder of class folders, or a table."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from etinynet.data.files import find_files, loose_pictures, no_pictures, sub_folders
 from etinynet.errors import DataError
 
 __all__ = [
-    "EXTENSIONS",
     "Dataset",
     "Example",
+    "class_folders",
     "list_folder",
     "list_table",
     "read_class_names",
-    "split_held_out",
 ]
 
-#: File name endings that count as pictures, in any case; other files are passed over.
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_TRAINING = ("train", "training")
+# Of several, the first holds the held-out pictures.
+_HELD_OUT = ("val", "valid", "validation", "test", "testing")
 
 
 @dataclass(frozen=True)
@@ -33,40 +35,80 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled pictures; each label indexes `class_names`."""
+    """Labelled pictures; each label indexes `class_names`.
+
+    `held_out_keys`: pictures that the folders themselves hold out, None where they do not.
+    `passed_over`: how many other files lay there, by ending or kind.
+    """
 
     examples: tuple[Example, ...]
     class_names: tuple[str, ...]
+    held_out_keys: frozenset[str] | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, examples: Iterable[Example]) -> Dataset:
+        """The same with other examples."""
+        return replace(self, examples=tuple(examples))
+
+
+def class_folders(folder: Path) -> tuple[Path, Path | None]:
+    """Where the class folders of `folder` lie, and where those of held-out pictures, if there.
+
+    That is `folder`; but where it holds nothing but a folder of training pictures (train,
+    training) and of others (val, valid, validation, test, testing), with folders in them, it is
+    these two. Raises DataError where a folder cannot be read.
+    """
+    parts = {part.name.lower(): part for part in sub_folders(Path(folder))}
+    training = [parts[name] for name in _TRAINING if name in parts]
+    held_out = [parts[name] for name in _HELD_OUT if name in parts]
+    others = set(parts) - {*_TRAINING, *_HELD_OUT}
+    if others or len(training) != 1 or not held_out:
+        return Path(folder), None
+    if not all(sub_folders(part) for part in (training[0], held_out[0])):
+        return Path(folder), None
+    return training[0], held_out[0]
 
 
 def list_folder(folder: Path) -> Dataset:
     """Pictures in the class folders of `folder`: sorted folder names are classes 0, 1, ...
 
-    Hidden files and folders are passed over. Raises DataError: not a folder, unreadable, no class
-    folder, or a class folder without pictures (EXTENSIONS).
+    Folders in a class folder belong to it. Which files count is data.files' rule. Where the
+    folder is split already (class_folders), the classes are those of its training part. Raises
+    DataError: not a folder, unreadable, no class folder, a class folder without pictures, a
+    class of the held-out part that the training part lacks.
     """
     folder = Path(folder)
-    names = sorted(p.name for p in _entries(folder) if p.is_dir())
+    training, held_out = class_folders(folder)
+    passed_over: Counter[str] = Counter()
+    names = [path.name for path in sub_folders(training)]
     if not names:
         raise DataError(f"{folder}: no class folders; expected one folder of pictures a class")
+    if loose := loose_pictures(training):
+        passed_over["pictures outside class folders"] = loose
+    examples = _of_classes(training, folder, names, passed_over)
+    if held_out is None:
+        return Dataset(tuple(examples), tuple(names), None, passed_over)
+    for path in sub_folders(held_out):
+        if path.name not in names:
+            raise DataError(f"{path}: {training.name} has no class of that name")
+    others = _of_classes(held_out, folder, names, passed_over)
+    keys = frozenset(example.key for example in others)
+    return Dataset((*examples, *others), tuple(names), keys, passed_over)
+
+
+def _of_classes(
+    part: Path, folder: Path, names: list[str], passed_over: Counter[str]
+) -> list[Example]:
+    """Pictures of the class folders of `part`; their keys are relative to `folder`."""
     examples: list[Example] = []
-    for label, name in enumerate(names):
-        pictures = sorted(
-            p for p in _entries(folder / name) if p.suffix.lower() in EXTENSIONS and p.is_file()
-        )
-        if not pictures:
-            raise DataError(
-                f"{folder / name}: no pictures; expected files ending in {', '.join(EXTENSIONS)}"
-            )
-        examples += [Example(p, label, f"{name}/{p.name}") for p in pictures]
-    return Dataset(tuple(examples), tuple(names))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [p for p in folder.iterdir() if not p.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot read this folder: {error.strerror}") from None
+    for path in sub_folders(part):
+        found = find_files(path, part)
+        if not found.paths:
+            raise no_pictures(path, found.passed_over)
+        passed_over.update(found.passed_over)
+        label = names.index(path.name)
+        examples += [Example(p, label, p.relative_to(folder).as_posix()) for p in found.paths]
+    return examples
 
 
 def list_table(table: Path, data: Path | None = None, classes: Path | None = None) -> Dataset:
@@ -145,22 +187,3 @@ def _lines(table: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: not UTF-8 text: byte {error.start}") from None
     return [line.rstrip("\r") for line in text.split("\n")]
-
-
-def split_held_out(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """(training, held-out) parts: held out where SHA-256 of the key, as an integer, is 0 mod 5.
-
-    About a fifth, the same on every machine, and a picture keeps its side when others come or
-    go. Raises DataError if either part is empty.
-    """
-    parts: tuple[list[Example], list[Example]] = ([], [])
-    for example in dataset.examples:
-        digest = hashlib.sha256(example.key.encode("utf-8", "surrogateescape")).digest()
-        parts[int.from_bytes(digest, "big") % 5 == 0].append(example)
-    for name, part in zip(("training", "held-out"), parts, strict=True):
-        if not part:
-            raise DataError(
-                f"{len(dataset.examples)} pictures leave the {name} part empty; more are needed"
-            )
-    train, held_out = (Dataset(tuple(part), dataset.class_names) for part in parts)
-    return train, held_out

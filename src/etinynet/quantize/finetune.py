@@ -267,18 +267,19 @@ def finetune(
         student.round_weights(stage.rounds)
         # A run may have stopped before this stage.
         started = before is None or saved
-        rows = fit(
+        run = fit(
             student,
             data if stage.whole else in_small_crops(data),
             _recipe_of_stage(how.recipe, stage.epochs),
             distillation(student, network, start.statistics, how.labelled, stage.watched),
             how.folder / stage.name,
-            identity={**how.identity, "stage": stage.name},
+            # Later stages begin on what earlier ones ended in: none of them may be lengthened.
+            identity={**how.identity, "stage": stage.name, "total_epochs": how.recipe.epochs},
             resume=how.resume and started,
             progress=_counted(progress, len(history), how.recipe.epochs),
             stepped=_drawing(student),
         )
-        history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in rows]
+        history += [{"stage": stage.name, **dataclasses.asdict(row)} for row in run.history]
         current, found = student.quantized()
         integers |= found
     return Finetuned(current, integers, _record(how, data, history))

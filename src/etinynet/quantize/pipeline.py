@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from etinynet.quantize.methods import METHODS, Widths, is_gradual, rounder_of, s
 from etinynet.quantize.rounding import InputMoments
 from etinynet.quantize.sensitivity import output_sensitivity
 from etinynet.quantize.weights import QuantizedWeight
+from etinynet.threads import spared
 from etinynet.train.loop import Progress
 from etinynet.train.pictures import Pictures, to_network
 
@@ -137,6 +139,7 @@ def quantize_model(
     metadata: Mapping[str, Any],
     finetuning: Finetuning | None = None,
     progress: Callable[[Progress], None] | None = None,
+    rounded: Callable[[int, int], None] | None = None,
 ) -> Graph:
     """The integer graph of a network in evaluation mode.
 
@@ -144,17 +147,52 @@ def quantize_model(
     be used. `name` is the graph's, a C identifier; `class_names` are its head's, where the network
     has a classifier; `metadata` is plain JSON and is kept. With `finetuning` the quantized weights
     are trained, and the network they end in is calibrated again, with as many of the training
-    pictures too.
+    pictures too. `progress` is called after each step of training, `rounded` after each layer is,
+    with its number from 1 and their count.
     Raises UnsupportedError, DataError, ConfigError, GraphError or ArtefactError, as the steps do.
     """
     if inputs.shape[-1] < MIN_SIZE:
         raise ConfigError(f"size is {inputs.shape[-1]}, allowed are {MIN_SIZE} and more")
-    network = equalized(network_of(model, inputs.shape[-1]))
+    with spared(inputs.shape[-1]):
+        network = equalized(network_of(model, inputs.shape[-1]))
+        head = Classification(class_names) if model.config.classes else None
+        parts = inputs, config, name, head, metadata, finetuning, progress, rounded
+        return _quantized(network, *parts)
+
+
+def _announced(
+    rounder: Rounder, count: int, announce: Callable[[int, int], None] | None
+) -> Rounder:
+    """`rounder`, telling `announce` after each of `count` layers."""
+    if announce is None:
+        return rounder
+    numbers = itertools.count(1)
+
+    def rounded(layer: Layer, moments: Callable[[], InputMoments]) -> QuantizedWeight:
+        weight = rounder(layer, moments)
+        announce(next(numbers), count)
+        return weight
+
+    return rounded
+
+
+def _quantized(
+    network: FloatGraph,
+    inputs: Tensor,
+    config: Quantization,
+    name: str,
+    head: Classification | None,
+    metadata: Mapping[str, Any],
+    finetuning: Finetuning | None,
+    progress: Callable[[Progress], None] | None,
+    announce: Callable[[int, int], None] | None,
+) -> Graph:
     batches = batches_of(inputs[: config.pictures])
     widths = config.widths.of(network.layers)
     rounder = rounder_of(config.method, widths, config.per_channel)
     precision = get_precision(config.precision)
-    rounded = quantize_network(network, widths, rounder, precision, batches)
+    announced = _announced(rounder, len(widths), announce)
+    rounded = quantize_network(network, widths, announced, precision, batches)
     kept = {**metadata, "quantization": json.loads(json.dumps(asdict(config)))}
     if finetuning is not None:
         trained = finetune(
@@ -171,8 +209,8 @@ def quantize_model(
         seen = _middles(finetuning.data.train.some(most), inputs.shape[-1])
         batches = batches_of(_mixed(torch.cat([inputs[: config.pictures], seen])))
         network = network.with_layers(trained.layers)
-        rounded = quantize_network(network, widths, trained_or_new, precision, batches)
+        announced = _announced(trained_or_new, len(widths), announce)
+        rounded = quantize_network(network, widths, announced, precision, batches)
         kept["training"] = trained.record
-    head = Classification(class_names) if model.config.classes else None
     done = network.with_layers(rounded.layers)
     return lower(name, done, rounded.weights, rounded.activations, precision, head, kept)

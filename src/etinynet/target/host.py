@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.backend.c import compile_graph, plan_mode
+from etinynet.backend.c.names import usable_name
 from etinynet.errors import DeviceFault
 from etinynet.graph.ir import Graph
 from etinynet.target.base import Closing, Result, check_image, pixels
@@ -103,7 +104,8 @@ class HostProgram(Closing):
 
     def __init__(self, graph: Graph, flags: tuple[str, ...], mode: str | None) -> None:
         self._graph, self._flags = graph, flags
-        self._files = compile_graph(graph, mode=mode)
+        self._name = usable_name(graph)
+        self._files = compile_graph(graph, mode=mode, name=self._name)
         self._plan = plan_mode(self._files)
         self._runner = self._build(())
         self._tracer: _Runner | None = None
@@ -137,8 +139,8 @@ class HostProgram(Closing):
         }
         sources["host_main.c"] = render(
             "host_main.c.jinja",
-            name=self._graph.name,
-            prefix=self._graph.name.upper(),
+            name=self._name,
+            prefix=self._name.upper(),
             row_bytes=row_bytes(self._files),
         )
         return _Runner(sources, (*self._flags, *flags))

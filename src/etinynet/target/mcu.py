@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.backend.c import compile_graph, plan_mode
+from etinynet.backend.c.names import usable_name
 from etinynet.errors import DeviceFault, MismatchError
 from etinynet.graph.ir import Graph
 from etinynet.target.base import Closing, MemoryUse, Result, check_image, pixels
@@ -26,7 +27,8 @@ _PICTURE, _SCORES = "picture.rgb", "scores.bin"
 class McuProgram(Closing):
     """A graph in the flash of an emulated part.
 
-    `files` is the generated library, `firmware` what a real part would be given, made of it.
+    `files` is the generated library, called `name`; `firmware`, made of it, is what a real part
+    would be given.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class McuProgram(Closing):
         optimization: str,
         mode: str | None,
         command: str,
+        name: str | None,
     ) -> None:
         self._graph, self._part = graph, part
+        self.name = usable_name(graph) if name is None else name
         self._stack_bytes, self._optimization = stack_bytes, optimization
         self.files = compile_graph(
             graph,
@@ -46,6 +50,7 @@ class McuProgram(Closing):
             flash_bytes=part.flash.length,
             regions=part.arena_regions(stack_bytes),
             command=command,
+            name=self.name,
         )
         self.firmware = self._build(part, trace=False)
         self._machine: Machine | None = None
@@ -88,7 +93,7 @@ class McuProgram(Closing):
     def _build(self, part: Part, trace: bool) -> Firmware:
         sources = {name: data for name, data in self.files.items() if name.endswith((".c", ".h"))}
         return build_firmware(
-            {**sources, "firmware_main.c": main_source(self._graph.name)},
+            {**sources, "firmware_main.c": main_source(self.name)},
             part,
             stack_bytes=self._stack_bytes,
             optimization=self._optimization,
@@ -130,7 +135,8 @@ class McuTarget:
     """`part`, emulated, with `stack_bytes` kept free for the stack; `optimization` as in -O2.
 
     `mode` is that of the memory plan, None for the quickest that fits; `command` goes into the
-    generated library's provenance.
+    generated library's provenance; `name` is the library's, None for the graph's own or, where that
+    is taken, another.
     """
 
     def __init__(
@@ -141,15 +147,22 @@ class McuTarget:
         optimization: str = "-O2",
         mode: str | None = None,
         command: str = "",
+        name: str | None = None,
     ) -> None:
         self.part, self.name = part, part.name
         self._stack_bytes, self._optimization = stack_bytes, optimization
-        self._mode, self._command = mode, command
+        self._mode, self._command, self._name = mode, command, name
 
     def load(self, graph: Graph) -> McuProgram:
         """Compiles and links `graph`; FitError if it exceeds the part's flash or RAM."""
         return McuProgram(
-            graph, self.part, self._stack_bytes, self._optimization, self._mode, self._command
+            graph,
+            self.part,
+            self._stack_bytes,
+            self._optimization,
+            self._mode,
+            self._command,
+            self._name,
         )
 
 

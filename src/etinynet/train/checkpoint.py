@@ -12,12 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from etinynet.artefact import read_file, sha256
 from etinynet.errors import ArtefactError
+from etinynet.text import parse_json
+from etinynet.train.history import words
 
-__all__ = ["read_state", "restore", "state_bytes"]
+__all__ = ["State", "read_state", "restore", "state_bytes"]
 
 _KEY = "etinynet-training"
 
@@ -56,7 +58,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], State]:
         text = entry.partition(" ")[2]
         arrays = load(data)
         intact = _container(text, arrays) == data
-        info = json.loads(text) if intact else None
+        info = parse_json(text) if intact else None
     # A damaged header can be wrong in every way: bad JSON, other types, unknown element types.
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         info = None
@@ -66,18 +68,70 @@ def read_state(path: Path) -> tuple[dict[str, Any], State]:
 
 
 def restore(model: nn.Module, optimizer: Optimizer, arrays: State, source: str) -> None:
-    """Puts `arrays` into `model` and `optimizer`; raises ArtefactError for another network's."""
-    values = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    expected = model.state_dict()
-    state = {n.removeprefix("model."): v for n, v in values.items() if n.startswith("model.")}
-    if {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in expected.items()}:
-        raise ArtefactError(f"{source}: state of another network than the one to be trained")
-    model.load_state_dict(state)
+    """Puts `arrays` into `model` and `optimizer`, after all of them are checked.
+
+    Raises ArtefactError: another network's or another optimizer's, other types or shapes, values
+    that are not finite or that no training gives.
+    """
     parameters = dict(model.named_parameters())
-    for name, value in values.items():
-        _, _, key_and_name = name.partition("optimizer.")
-        key, _, of = key_and_name.partition(".")
-        if of in parameters:
+    state = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+    expected = {name: value.numpy() for name, value in model.state_dict().items()}
+    if {n: a.shape for n, a in state.items()} != {n: a.shape for n, a in expected.items()}:
+        raise ArtefactError(f"{source}: state of another network than the one to be trained")
+    for name, array in state.items():
+        _check_array(name, array, expected[name], name.endswith(".running_var"), source)
+    memory = _checked_memory(parameters, optimizer, arrays, source)
+    model.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in state.items()})
+    for of, found in memory.items():
+        for key, array in found.items():
+            value = torch.from_numpy(np.array(array))
             # As the parameter lies in memory; Adam's number of steps is one value.
-            place = torch.empty_like(parameters[of]) if value.dim() else torch.empty_like(value)
+            place = torch.empty_like(value if key == "step" else parameters[of])
             optimizer.state[parameters[of]][key] = place.copy_(value)
+
+
+def _remembered(optimizer: Optimizer) -> tuple[str, ...]:
+    """Keys of what the optimizer keeps of each parameter that had a gradient."""
+    if isinstance(optimizer, Adam):
+        return ("step", "exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if optimizer.defaults["momentum"] else ()
+
+
+def _checked_memory(
+    parameters: Mapping[str, nn.Parameter], optimizer: Optimizer, arrays: State, source: str
+) -> dict[str, State]:
+    """What the optimizer kept, by parameter and key: of each parameter all keys, or none."""
+    found: dict[str, State] = {}
+    keys = _remembered(optimizer)
+    for name, array in arrays.items():
+        if name.startswith("model."):
+            continue
+        prefix, _, key_and_name = name.partition(".")
+        key, _, of = key_and_name.partition(".")
+        if prefix != "optimizer" or key not in keys or of not in parameters:
+            raise ArtefactError(f"{source}: array {words(name)} belongs to no part of this run")
+        like = parameters[of].detach().numpy()
+        if key == "step":
+            like = np.zeros((), like.dtype)
+        _check_array(name, array, like, key in ("step", "exp_avg_sq"), source)
+        found.setdefault(of, {})[key] = array
+    for of, its in found.items():
+        if its.keys() != set(keys):
+            missing = next(key for key in keys if key not in its)
+            raise ArtefactError(f"{source}: array 'optimizer.{missing}.{of}' is missing")
+    return found
+
+
+def _check_array(
+    name: str, array: np.ndarray[Any, Any], like: np.ndarray[Any, Any], positive: bool, source: str
+) -> None:
+    """Refuses another type or shape than `like`'s, and what is not finite, or below 0."""
+    if array.dtype != like.dtype or array.shape != like.shape:
+        raise ArtefactError(
+            f"{source}: array {words(name)} is {array.dtype} {array.shape}; "
+            f"{like.dtype} {like.shape} is allowed"
+        )
+    if not np.isfinite(array).all():
+        raise ArtefactError(f"{source}: array {words(name)} holds values that are not finite")
+    if positive and (array < 0).any():
+        raise ArtefactError(f"{source}: array {words(name)} holds a value below 0")

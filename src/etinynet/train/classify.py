@@ -13,11 +13,15 @@ import torch
 from etinynet.artefact import provenance, sha256
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset
+from etinynet.data.reading import Reading
+from etinynet.data.recall import Recalls
 from etinynet.errors import ConfigError
 from etinynet.model.config import NetworkConfig
 from etinynet.model.networks import Network, build
 from etinynet.model.weights import save_weights
-from etinynet.train.loop import Epoch, Progress, fit, label_loss
+from etinynet.train.evaluate import recalls_of
+from etinynet.train.history import Epoch, Run
+from etinynet.train.loop import Progress, fit, label_loss
 from etinynet.train.pictures import TrainingData, load_training_data
 from etinynet.train.recipe import Recipe
 
@@ -31,14 +35,16 @@ BEST = "best.safetensors"
 class Trained:
     """`weights` of the last epoch, whose figures nothing selected; `history` one row an epoch.
 
-    `n` held-out pictures gave the figures. `best` holds the weights of the best held-out epoch:
-    its figure is that of a maximum over epochs, better than new pictures will give.
+    `n` held-out pictures gave the figures, those of each class `recalls`. `best` holds the
+    weights of the best held-out epoch: its figure is that of a maximum over epochs, better than
+    new pictures will give.
     """
 
     weights: Path
     best: Path
     history: tuple[Epoch, ...]
     n: int
+    recalls: Recalls
 
 
 def train_classifier(
@@ -50,13 +56,16 @@ def train_classifier(
     command: str,
     resume: bool = False,
     opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Trained:
     """Trains the network of `config` from scratch on `dataset` less its held-out fifth.
 
-    Writes in `folder`: model.safetensors, best.safetensors, last.safetensors (loop.fit resumes
-    from it), metrics.csv. `command` goes into the weights' provenance; `opened` is called after
-    each picture, `progress` after each step. Raises ConfigError, DataError or ArtefactError.
+    Writes in `folder` after every epoch: model.safetensors, best.safetensors, last.safetensors
+    (loop.fit resumes from it), metrics.csv; model.safetensors also where KeyboardInterrupt or
+    SystemExit end the first epoch, then without figures. `command` goes into the weights'
+    provenance; `opened` is called after each picture, `progress` after each step. Raises
+    ConfigError, DataError or ArtefactError.
     """
     if config.classes != len(dataset.class_names):
         raise ConfigError(
@@ -64,11 +73,11 @@ def train_classifier(
             f"{len(dataset.class_names)}"
         )
     folder = Path(folder)
-    data = load_training_data(dataset, Preprocess.for_size(config.size), opened)
+    data = load_training_data(dataset, Preprocess.for_size(config.size), opened, reading)
     model = _seeded(config, recipe.seed)
 
-    def write(path: Path, row: Epoch) -> None:
-        origin = _origin(command, recipe, data, row)
+    def write(path: Path, run: Run) -> None:
+        origin = _origin(command, recipe, data, run)
         save_weights(
             path,
             model,
@@ -77,7 +86,12 @@ def train_classifier(
             preprocess=data.preprocess,
         )
 
-    history = fit(
+    def keep(run: Run, best: bool) -> None:
+        write(folder / WEIGHTS, run)
+        if best:
+            write(folder / BEST, run)
+
+    run = fit(
         model,
         data,
         recipe,
@@ -86,10 +100,11 @@ def train_classifier(
         identity=_identity(config, data.class_names),
         resume=resume,
         progress=progress,
-        improved=lambda row: write(folder / BEST, row),
+        keep=keep,
     )
-    write(folder / WEIGHTS, history[-1])
-    return Trained(folder / WEIGHTS, folder / BEST, tuple(history), len(data.held_out))
+    write(folder / WEIGHTS, run)
+    found = recalls_of(model, data.held_out, data.class_names)
+    return Trained(folder / WEIGHTS, folder / BEST, run.history, len(data.held_out), found)
 
 
 def _identity(config: NetworkConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -110,13 +125,20 @@ def _seeded(config: NetworkConfig, seed: int) -> Network:
         return build(config)
 
 
-def _origin(command: str, recipe: Recipe, data: TrainingData, row: Epoch) -> dict[str, Any]:
-    return {
+def _origin(command: str, recipe: Recipe, data: TrainingData, run: Run) -> dict[str, Any]:
+    row = run.history[-1] if run.history else None
+    origin = {
         **provenance(command, {}),
-        "data": {"sha256": data.digest, "train": len(data.train), "held_out": len(data.held_out)},
+        "data": {
+            "sha256": data.digest,
+            "train": len(data.train),
+            "held_out": len(data.held_out),
+            "split": data.split,
+        },
         "recipe": recipe.to_json(),
-        "epoch": row.epoch,
-        "held_out_top1": row.top1,
-        "held_out_top5": row.top5,
+        "epoch": len(run.history),
+        "held_out_top1": None if row is None else row.top1,
+        "held_out_top5": None if row is None else row.top5,
         "torch": torch.__version__,
     }
+    return {**origin, **run.changes()}

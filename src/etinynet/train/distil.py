@@ -16,7 +16,8 @@ from etinynet.model.etinynet import EtinyNet
 from etinynet.model.narrow import narrowed
 from etinynet.model.weights import LoadedModel, save_weights
 from etinynet.train.classify import WEIGHTS
-from etinynet.train.loop import Epoch, Loss, Progress, fit
+from etinynet.train.history import Run
+from etinynet.train.loop import Loss, Progress, fit
 from etinynet.train.pictures import Pictures, TrainingData, to_network
 from etinynet.train.recipe import Recipe
 
@@ -102,12 +103,12 @@ def train_student(
     command: str,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[EtinyNet, list[Epoch]]:
+) -> tuple[EtinyNet, Run]:
     """Trains the network of `config`, at first a part of `teacher` (narrow.py), on its answers.
 
     Labels of `data` are not read; held-out top-1 is agreement with the teacher. Writes
-    model.safetensors in `folder`, where loop.fit keeps its state. Raises ConfigError where the
-    student is not the teacher's narrower twin, and fit's errors.
+    model.safetensors in `folder` as train_classifier does; loop.fit keeps its state there.
+    Raises ConfigError where the student is not the teacher's narrower twin, and fit's errors.
     """
     student = narrowed(teacher.model, config)
     held_out = first_classes(data.held_out, teacher.model)
@@ -116,7 +117,18 @@ def train_student(
         "teacher": teacher.provenance,
         "recipe": recipe.to_json(),
     }
-    history = fit(
+
+    def keep(run: Run, best: bool = False) -> None:
+        agreement = run.history[-1].top1 if run.history else None
+        save_weights(
+            folder / WEIGHTS,
+            student,
+            provenance={**origin, "agreement": agreement, **run.changes()},
+            class_names=teacher.class_names,
+            preprocess=teacher.preprocess,
+        )
+
+    run = fit(
         student,
         in_small_crops(dataclasses.replace(data, held_out=held_out)),
         recipe,
@@ -128,12 +140,7 @@ def train_student(
         },
         resume=resume,
         progress=progress,
+        keep=keep,
     )
-    save_weights(
-        folder / WEIGHTS,
-        student,
-        provenance={**origin, "agreement": history[-1].top1},
-        class_names=teacher.class_names,
-        preprocess=teacher.preprocess,
-    )
-    return student, history
+    keep(run)
+    return student, run

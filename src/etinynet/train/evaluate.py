@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset
+from etinynet.data.recall import Recalls
 from etinynet.errors import DataError
 from etinynet.model.weights import LoadedModel
 from etinynet.train.pictures import Pictures, load_pictures, to_network
 
-__all__ = ["Metrics", "count_correct", "evaluate_float", "measure", "predict_float"]
+__all__ = ["Metrics", "count_correct", "evaluate_float", "measure", "predict_float", "recalls_of"]
 
 _BATCH = 64
 
@@ -48,6 +50,17 @@ def measure(model: nn.Module, pictures: Pictures) -> Metrics:
     """Metrics of `model`, which must be in evaluation mode, on pictures of its input's size."""
     first, five = count_correct(_scores(model, pictures.pixels), pictures.labels)
     return Metrics(first / len(pictures), five / len(pictures), len(pictures))
+
+
+def recalls_of(model: nn.Module, pictures: Pictures, class_names: Sequence[str]) -> Recalls:
+    """How many of each class's `pictures` a model in evaluation mode puts in their class."""
+    scores = _scores(model, pictures.pixels)
+    found = Recalls(class_names)
+    own = scores.gather(1, pictures.labels[:, None])
+    first = (scores >= own).sum(1) == 1
+    for label, correct in zip(pictures.labels.tolist(), first.tolist(), strict=True):
+        found.add(label, correct)
+    return found
 
 
 def evaluate_float(model: nn.Module, preprocess: Preprocess, dataset: Dataset) -> Metrics:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,15 @@ from torch.nn import functional
 
 from etinynet.artefact import sha256, write_file
 from etinynet.errors import ArtefactError, ConfigError
+from etinynet.threads import spared
 from etinynet.train.augment import augment
-from etinynet.train.checkpoint import read_state, restore, state_bytes
+from etinynet.train.checkpoint import State, read_state, restore, state_bytes
 from etinynet.train.evaluate import measure
+from etinynet.train.history import Epoch, Run, run_from_json, table, words
 from etinynet.train.pictures import TrainingData
 from etinynet.train.recipe import Recipe, learning_rate_at
 
-__all__ = ["METRICS", "STATE", "Epoch", "Loss", "Progress", "fit", "label_loss"]
+__all__ = ["METRICS", "STATE", "Loss", "Progress", "fit", "label_loss", "saved_recipe"]
 
 # Adam's second decay rate: its usual 0.999 remembers longer than a short fine-tuning lasts.
 _SQUARES = 0.99
@@ -33,33 +34,24 @@ METRICS = "metrics.csv"
 #: loss(inputs, scores, labels); a teacher needs the inputs, labels alone do not.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-# Called after each batch with its number, from 1, their count, and its learning rate.
-_Report = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of metrics.csv: mean training loss, and accuracy on the held-out pictures."""
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    top1: float
-    top5: float
-    seconds: float
+# Called after each batch with its number, from 1, their count, its learning rate, and the mean
+# loss of the epoch so far.
+_Report = Callable[[int, int, float, float], None]
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where the loop is: `batch` of `batches` done in `epoch` (from 1) of `epochs`.
 
-    `finished` is the latest finished epoch's row, None before there is one.
+    `loss` is the epoch's mean so far; `finished` the latest finished epoch's row, None before
+    there is one.
     """
 
     epoch: int
     epochs: int
     batch: int
     batches: int
+    loss: float
     finished: Epoch | None
 
 
@@ -107,7 +99,7 @@ def _train_epoch(
     # No short last batch: its batch statistics would be the noisiest.
     batches = max(count // recipe.batch_size, 1)
     order = torch.randperm(count, generator=generator).tensor_split(batches)
-    total = 0.0
+    total, seen = 0.0, 0
     model.train()
     for number, chosen in enumerate(order):
         rate = learning_rate_at(recipe, epoch + number / batches)
@@ -120,40 +112,92 @@ def _train_epoch(
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += value.item() * len(chosen)
-        if not math.isfinite(total):
-            raise ConfigError(
-                f"recipe: learning_rate is {recipe.learning_rate!r}; the loss of epoch "
-                f"{epoch + 1} is not finite, a lower rate is needed"
-            )
-        step(number + 1, batches, rate)
+        seen += len(chosen)
+        _check_finite(math.isfinite(total), "the loss", recipe, epoch)
+        step(number + 1, batches, rate, total / seen)
+    _check_finite(_is_finite(model), "a weight", recipe, epoch)
     return total / count
 
 
-def _table(history: list[Epoch]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Epoch))
-    for row in history:
-        writer.writerow(f"{v:.6g}" if type(v) is float else v for v in asdict(row).values())
-    return text.getvalue().encode()
+def _is_finite(model: nn.Module) -> bool:
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
+def _check_finite(is_finite: bool, what: str, recipe: Recipe, epoch: int) -> None:
+    if not is_finite:
+        raise ConfigError(
+            f"recipe: learning_rate is {recipe.learning_rate!r}; {what} of epoch {epoch + 1} is "
+            "not finite, a lower rate is needed"
+        )
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    recipe: Recipe,
+    loss: Loss,
+    epoch: int,
+    step: _Report,
+) -> Epoch:
+    """Trains epoch number `epoch` (from 0), then measures; the model is left in evaluation mode."""
+    started = time.monotonic()
+    mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, step)
+    model.eval()
+    found = measure(model, data.held_out)
+    seconds = time.monotonic() - started
+    rate = learning_rate_at(recipe, epoch)
+    return Epoch(epoch + 1, rate, mean, found.top1, found.top5, seconds)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], Recipe, State]:
+    """(info, identity, recipe, arrays) of a state file; raises ArtefactError."""
+    info, arrays = read_state(path)
+    identity = info.get("identity")
+    if not isinstance(identity, dict):
+        raise ArtefactError(f"{path}: identity is {words(identity)}; an object is allowed")
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    for name in names:
+        if not isinstance(identity.get(name), bool | int | float | str):
+            raise ArtefactError(f"{path}: {name} is {words(identity.get(name))}; not a recipe's")
+    try:
+        recipe = Recipe(**{name: identity[name] for name in names})
+    except ConfigError as error:
+        raise ArtefactError(f"{path}: {error}") from None
+    return info, identity, recipe, arrays
+
+
+def saved_recipe(folder: Path) -> Recipe:
+    """The recipe of the run in `folder`; raises ArtefactError where there is none."""
+    return _read(Path(folder) / STATE)[2]
 
 
 def _resume(
-    path: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> list[Epoch]:
-    """The finished epochs, their state put back; raises ConfigError for another run's state."""
-    info, arrays = read_state(path)
-    found = info.get("identity")
-    if not isinstance(found, dict):
-        raise ArtefactError(f"{path}: not a training state, or damaged; train from the start")
+    path: Path,
+    identity: dict[str, Any],
+    epochs: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> Run:
+    """The run so far, its state put back; raises ConfigError for another run's state."""
+    info, found, recipe, arrays = _read(path)
     for key, value in identity.items():
-        if found.get(key) != value:
+        if key != "epochs" and found.get(key) != value:
             raise ConfigError(
-                f"{path}: made with {key} {found.get(key)!r}, this run has {value!r}; "
+                f"{path}: made with {key} {words(found.get(key))}, this run has {words(value)}; "
                 "resume with the same, or name another folder"
             )
+    run = run_from_json(info, recipe.epochs, str(path))
+    if epochs < recipe.epochs:
+        raise ConfigError(
+            f"{path}: made with epochs {recipe.epochs}, this run has {epochs}; resume with as many "
+            "or more, or name another folder"
+        )
     restore(model, optimizer, arrays, str(path))
-    return [Epoch(**row) for row in info["history"]]
+    if epochs == recipe.epochs:
+        return run
+    lengthened = (*run.lengthened, (len(run.history), recipe.epochs))
+    return dataclasses.replace(run, lengthened=lengthened)
 
 
 def fit(
@@ -166,53 +210,60 @@ def fit(
     identity: dict[str, Any],
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
-    improved: Callable[[Epoch], None] | None = None,
+    keep: Callable[[Run, bool], None] | None = None,
     stepped: Callable[[float, float], None] | None = None,
-) -> list[Epoch]:
-    """Trains `model` in place, in `folder` (made if absent), and returns one row an epoch.
+) -> Run:
+    """Trains `model` in place, in `folder` (made if absent), and returns what was done.
 
     After every epoch `folder` holds last.safetensors (weights, momenta, epoch) and metrics.csv.
     `resume` goes on from there; on one machine with the same number of threads the result is the
     uninterrupted run's, bit for bit. `identity` is plain JSON of what must then be unchanged; the
-    recipe and the data are added. `improved` is called in evaluation mode after an epoch with
-    the best top-1 so far; `stepped`, after every step of the optimizer, with the part of the
-    training that is done, 0 to 1, and the step's learning rate. Raises ConfigError (another run's
-    folder, diverged), ArtefactError (a folder that cannot be written or holds a run already, a
-    damaged state).
+    recipe and the data are added. Only `recipe.epochs` may have grown: from the next epoch on, the
+    learning rate follows the schedule of the new number, so that it rises where the old one had
+    fallen further.
+
+    `keep` is called in evaluation mode after every epoch with the run so far, and whether its
+    last top-1 is the best; and once, with no epoch in the run, when the first one is interrupted.
+    `stepped` is called after every step of the optimizer, with the part of the training that is
+    done, 0 to 1, and the step's learning rate. Raises ConfigError (another run's folder,
+    diverged), ArtefactError (a folder that cannot be written or holds a run already, a damaged
+    state).
     """
     folder = Path(folder)
     state = folder / STATE
     identity = {**identity, **recipe.to_json(), "data": data.digest}
     model.to(memory_format=torch.channels_last)  # backward is three times as fast on CPUs
     optimizer = _optimizer(model, recipe)
-    history: list[Epoch] = []
+    run = Run()
     if resume:
-        history = _resume(state, identity, model, optimizer)
+        run = _resume(state, identity, recipe.epochs, model, optimizer)
     elif state.exists():
         raise ArtefactError(f"{folder}: holds a run already ({STATE}); resume it, or name another")
 
     def save() -> None:
-        info = {"identity": identity, "history": [asdict(row) for row in history]}
+        info = {"identity": identity, **run.to_json()}
         write_file(state, state_bytes(model, optimizer, info))
-        write_file(folder / METRICS, _table(history))
+        write_file(folder / METRICS, table(run.history))
 
     _make(folder)
     save()  # a run interrupted in its first epoch can be resumed too
-    for epoch in range(len(history), recipe.epochs):
-        started = time.monotonic()
-        report = _reporter(progress, stepped, recipe, epoch, history)
-        mean = _train_epoch(model, optimizer, data, recipe, loss, epoch, report)
-        model.eval()
-        found = measure(model, data.held_out)
-        seconds = time.monotonic() - started
-        rate = learning_rate_at(recipe, epoch)
-        row = Epoch(epoch + 1, rate, mean, found.top1, found.top5, seconds)
-        if improved is not None and all(found.top1 > earlier.top1 for earlier in history):
-            improved(row)
-        history.append(row)
-        save()
+    try:
+        for epoch in range(len(run.history), recipe.epochs):
+            report = _reporter(progress, stepped, recipe, epoch, run.history)
+            with spared(data.preprocess.size):
+                row = _epoch(model, optimizer, data, recipe, loss, epoch, report)
+            best = all(row.top1 > earlier.top1 for earlier in run.history)
+            run = dataclasses.replace(run, history=(*run.history, row))
+            if keep is not None:
+                keep(run, best)
+            save()
+    except (KeyboardInterrupt, SystemExit):
+        if keep is not None and not run.history and _is_finite(model):
+            model.eval()
+            keep(run, False)
+        raise
     model.eval()
-    return history
+    return run
 
 
 def _reporter(
@@ -220,15 +271,15 @@ def _reporter(
     stepped: Callable[[float, float], None] | None,
     recipe: Recipe,
     epoch: int,
-    history: list[Epoch],
+    history: tuple[Epoch, ...],
 ) -> _Report:
     last = history[-1] if history else None
 
-    def step(batch: int, batches: int, rate: float) -> None:
+    def step(batch: int, batches: int, rate: float, loss: float) -> None:
         if stepped is not None:
             stepped((epoch + batch / batches) / recipe.epochs, rate)
         if progress is not None:
-            progress(Progress(epoch + 1, recipe.epochs, batch, batches, last))
+            progress(Progress(epoch + 1, recipe.epochs, batch, batches, loss, last))
 
     return step
 

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etinynet.data.images import Preprocess, load_picture
-from etinynet.data.labels import Dataset, split_held_out
+from etinynet.data.images import Preprocess
+from etinynet.data.labels import Dataset, Example
+from etinynet.data.reading import Reading
+from etinynet.data.split import BY_CLASS, rule_of, split_held_out
 from etinynet.errors import DataError
 
 __all__ = [
@@ -44,7 +46,8 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Both parts of a data set; `digest` is the SHA-256 of their names, labels and pixels.
+    """Both parts of a data set; `digest` is the SHA-256 of their names, labels and pixels, `split`
+    the rule that made them (data.split).
 
     Held-out pictures are as the network will see them. Training pictures keep the whole short
     side and the middle of the long one: augmentation crops from that square.
@@ -55,76 +58,107 @@ class TrainingData:
     class_names: tuple[str, ...]
     preprocess: Preprocess
     digest: str
+    split: str = BY_CLASS
 
 
 def load_pictures(
-    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+    dataset: Dataset,
+    preprocess: Preprocess,
+    opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
 ) -> Pictures:
-    """All pictures of `dataset` after `preprocess`; calls `opened` after each. Raises DataError."""
-    return _opened(dataset, preprocess.size, opened, lambda _, picture: preprocess.apply(picture))
+    """All pictures of `dataset` after `preprocess`; calls `opened` after each.
+
+    Damaged pictures are left out and noted in `reading`. Raises DataError where they are too many.
+    """
+    reading = Reading(len(dataset.examples)) if reading is None else reading
+    found, _ = _squares(dataset, preprocess, opened, reading)
+    reading.check()
+    return found
 
 
 def _opened(
     dataset: Dataset,
     side: int,
     opened: Callable[[], None] | None,
+    reading: Reading,
     apply: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
-) -> Pictures:
-    """All pictures of `dataset`, each decoded once; `apply` makes squares of index and picture."""
+) -> tuple[Pictures, Dataset]:
+    """The pictures of `dataset`, each decoded once, without the damaged ones; which they are.
+
+    `apply` makes squares of index and picture.
+    """
     pixels = np.empty((len(dataset.examples), side, side, 3), np.uint8)
-    for index, example in enumerate(dataset.examples):
-        pixels[index] = apply(index, load_picture(example.path))
+    kept: list[Example] = []
+    for example in dataset.examples:
+        picture = reading.open(example.path)
+        if picture is not None:
+            pixels[len(kept)] = apply(len(kept), picture)
+            kept.append(example)
         if opened is not None:
             opened()
-    labels = torch.tensor([example.label for example in dataset.examples], dtype=torch.int64)
-    return Pictures(torch.from_numpy(pixels), labels)
+    labels = torch.tensor([example.label for example in kept], dtype=torch.int64)
+    return Pictures(torch.from_numpy(pixels[: len(kept)]), labels), dataset.of(kept)
 
 
 def load_training_data(
-    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+    dataset: Dataset,
+    preprocess: Preprocess,
+    opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
 ) -> TrainingData:
-    """`dataset` split by data.labels.split_held_out and loaded; calls `opened` after each picture.
+    """`dataset` split by data.split and loaded; calls `opened` after each picture.
 
-    Raises DataError: fewer than two classes, a class without training pictures, or a picture
-    that cannot be read.
+    Damaged pictures are left out and noted in `reading`. Raises DataError: fewer than two
+    classes, a class without training pictures, too many damaged pictures.
     """
     if len(dataset.class_names) < 2:
         raise DataError(
             f"{len(dataset.class_names)} class {list(dataset.class_names)!r}; "
             "a classifier needs at least 2"
         )
-    train, held_out = split_held_out(dataset)
-    present = {example.label for example in train.examples}
+    found = _loaded(dataset, preprocess, opened, reading, _squares)
+    present = set(found.train.labels.tolist())
     for label, name in enumerate(dataset.class_names):
         if label not in present:
             raise DataError(f"class {name!r} has no training pictures; add pictures of it")
-    return _loaded(train, held_out, dataset.class_names, preprocess, opened, load_pictures)
+    return found
 
 
 def load_split(
-    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+    dataset: Dataset,
+    preprocess: Preprocess,
+    opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
 ) -> TrainingData:
     """As `load_training_data`, where some classes may have no pictures. Raises DataError."""
-    parts = split_held_out(dataset)
-    return _loaded(*parts, dataset.class_names, preprocess, opened, load_pictures)
+    return _loaded(dataset, preprocess, opened, reading, _squares)
 
 
 def load_unlabelled(
-    dataset: Dataset, preprocess: Preprocess, opened: Callable[[], None] | None = None
+    dataset: Dataset,
+    preprocess: Preprocess,
+    opened: Callable[[], None] | None = None,
+    reading: Reading | None = None,
 ) -> TrainingData:
     """Pictures whose labels nobody reads, split like labelled ones. Raises DataError.
 
     Training pictures that would have to be enlarged to half as much again, or more, are laid side
     by side with those after them instead: an enlarged picture has no fine detail to learn from.
     """
-    parts = split_held_out(dataset)
-    return _loaded(*parts, dataset.class_names, preprocess, opened, _side_by_side)
+    return _loaded(dataset, preprocess, opened, reading, _side_by_side)
+
+
+def _squares(
+    dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None, reading: Reading
+) -> tuple[Pictures, Dataset]:
+    return _opened(dataset, square.size, opened, reading, lambda _, p: square.apply(p))
 
 
 def _side_by_side(
-    dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None
-) -> Pictures:
-    """As `load_pictures`, with squares of several small pictures in their own size."""
+    dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None, reading: Reading
+) -> tuple[Pictures, Dataset]:
+    """As `_squares`, with squares of several small pictures in their own size."""
     small: dict[int, list[tuple[int, NDArray[np.uint8]]]] = {}
 
     def apply(index: int, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -136,14 +170,14 @@ def _side_by_side(
             small.setdefault(tiles, []).append((index, middle))
         return square.apply(picture)
 
-    found = _opened(dataset, square.size, opened, apply)
+    found, kept = _opened(dataset, square.size, opened, reading, apply)
     pixels = found.pixels.numpy()
     for tiles, members in small.items():
         for at, (index, _) in enumerate(members):
             chosen = [members[(at + i) % len(members)][1] for i in range(tiles**2)]
             lines = [np.concatenate(chosen[i : i + tiles], 1) for i in range(0, tiles**2, tiles)]
             pixels[index] = np.concatenate(lines)[: square.size, : square.size]
-    return found
+    return found, kept
 
 
 def to_network(pixels: Tensor) -> Tensor:
@@ -153,22 +187,30 @@ def to_network(pixels: Tensor) -> Tensor:
 
 
 def _loaded(
-    train: Dataset,
-    held_out: Dataset,
-    class_names: tuple[str, ...],
+    dataset: Dataset,
     preprocess: Preprocess,
     opened: Callable[[], None] | None,
-    load: Callable[[Dataset, Preprocess, Callable[[], None] | None], Pictures],
+    reading: Reading | None,
+    load: Callable[..., tuple[Pictures, Dataset]],
 ) -> TrainingData:
     """Both parts; `load` makes the squares of the training part."""
+    reading = Reading(len(dataset.examples)) if reading is None else reading
+    parts = split_held_out(dataset)
     square = Preprocess(preprocess.resize_short, preprocess.resize_short)
-    parts = load(train, square, opened), load_pictures(held_out, preprocess, opened)
-    return TrainingData(*parts, class_names, preprocess, _digest(train, held_out, *parts))
+    train, trained = load(parts[0], square, opened, reading)
+    held_out, measured = _squares(parts[1], preprocess, opened, reading)
+    reading.check()
+    for name, part in (("training", train), ("held-out", held_out)):
+        if not len(part):
+            raise DataError(f"no {name} picture can be read: {reading.words()}")
+    digest = _digest((trained, train), (measured, held_out))
+    names = dataset.class_names
+    return TrainingData(train, held_out, names, preprocess, digest, rule_of(dataset))
 
 
-def _digest(train: Dataset, held_out: Dataset, *parts: Pictures) -> str:
+def _digest(*parts: tuple[Dataset, Pictures]) -> str:
     digest = hashlib.sha256()
-    for dataset, pictures in zip((train, held_out), parts, strict=True):
+    for dataset, pictures in parts:
         for example in dataset.examples:
             digest.update(f"{example.label} {example.key}\n".encode("utf-8", "surrogateescape"))
         digest.update(pictures.pixels.numpy().tobytes())

@@ -14,7 +14,6 @@ from etinynet.backend.c.constants import Array, OpConstants
 from etinynet.backend.c.plan import Plan
 from etinynet.backend.c.rows import STRIP_PIXELS
 from etinynet.backend.c.tables import most_rows
-from etinynet.graph.io import graph_digest
 from etinynet.graph.ir import Graph
 from etinynet.graph.ops import macs
 
@@ -67,15 +66,23 @@ def _operator(plan: Plan, index: int, values: OpConstants) -> dict[str, Any]:
 
 
 def report_bytes(
-    graph: Graph, plan: Plan, arrays: list[Array], constants: list[OpConstants], command: str
+    graph: Graph,
+    digest: str,
+    plan: Plan,
+    arrays: list[Array],
+    constants: list[OpConstants],
+    command: str,
 ) -> bytes:
-    """Content of report.json. Sizes are computed, not measured; code is known after linking."""
+    """Content of report.json; `digest` is that of the graph under its own name.
+
+    Sizes are computed, not measured; code is known after linking.
+    """
     weights = sum(array.bytes for array in arrays if array.symbol.endswith("_weight"))
     report = {
         "format": "etinynet-c-report",
         "version": 1,
         "provenance": provenance(command, {}),
-        "graph_sha256": graph_digest(graph),
+        "graph_sha256": digest,
         "name": graph.name,
         "planned": {
             "mode": plan.mode,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the firmware needs of a board; board_semihosting.c and board_uart.c are two forms of it. */
 #ifndef ETN_BOARD_H
 #define ETN_BOARD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Where the rows of the picture come from in the UART form of the firmware. */
 #ifndef BOARD_CAMERA_H
 #define BOARD_CAMERA_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The board through the debugger (Arm semihosting); board_uart.c is the form without one.
  *
  * On hardware, start the debugger with semihosting on (OpenOCD: `arm semihosting enable`). The

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The board without a debugger: text through a UART at 115200 baud, 8 bits, no parity; a LED.
  *
  * Clocks stay as they are after reset, so that nothing but the registers of board_registers.h is
@@ -31,6 +32,23 @@ static void set_field(uint32_t address, uint32_t index, uint32_t bits, uint32_t 
     *at(address) = (*at(address) & ~mask) | value << (index * bits);
 }
 
+static void send(char byte)
+{
+    while ((*at(UART_STATUS) & UART_CAN_SEND) == 0) {
+    }
+    *at(UART_SEND) = (uint8_t)byte;
+}
+
+static void send_text(const char *text)
+{
+    for (; *text != 0; text++) {
+        if (*text == '\n') {
+            send('\r');
+        }
+        send(*text);
+    }
+}
+
 static void start(void)
 {
     if (is_started) {
@@ -46,25 +64,13 @@ static void start(void)
     set_field(LED_GPIO + GPIO_MODER, LED_PIN, 2, OUTPUT);
     *at(UART_BAUD) = (BOARD_HZ + BAUD / 2) / BAUD;
     *at(UART_CONTROL) = UART_CONTROL_BITS;
-    board_print(BOARD_NAME ": running\n");
-}
-
-static void send(char byte)
-{
-    while ((*at(UART_STATUS) & UART_CAN_SEND) == 0) {
-    }
-    *at(UART_SEND) = (uint8_t)byte;
+    send_text(BOARD_NAME ": running\n");
 }
 
 void board_print(const char *text)
 {
     start();
-    for (; *text != 0; text++) {
-        if (*text == '\n') {
-            send('\r');
-        }
-        send(*text);
-    }
+    send_text(text);
 }
 
 void board_receive(uint8_t *data, int32_t bytes)

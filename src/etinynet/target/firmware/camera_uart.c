@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Rows from the computer at the other end of the UART: "row 17" goes out, its bytes come back. */
 #include "board.h"
 #include "board_camera.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Registers of the STM32F746 that board_uart.c uses, by the names of RM0385. */
 #ifndef BOARD_REGISTERS_H
 #define BOARD_REGISTERS_H

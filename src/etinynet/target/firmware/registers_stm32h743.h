@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Registers of the STM32H743 that startup.c and board_uart.c use, by the names of RM0433. */
 #ifndef BOARD_REGISTERS_H
 #define BOARD_REGISTERS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* memcpy, memset and the names the compiler calls them by, for compilers without a C library.
  *
  * Build with -fno-builtin, or the compiler turns these loops into calls of themselves. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* From reset to main for any Cortex-M4 or M7: what the part owes its RAM (STARTUP of
  * board_registers.h), vectors, variables, faults. Integer code only: the floating-point unit stays
  * off, and so do caches and clocks, which are the product's choice. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* In trace builds the library calls this after each operator's rows; a debugger or the emulator
  * stops here and reads the arguments. */
 #include <stdint.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* add: two tensors, each with its own factor a channel, one row.
  *
  * `in` and `residual` are views of the shape of `out`; the accumulator is the value of `in` times

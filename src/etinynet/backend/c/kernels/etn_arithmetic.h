@@ -1,4 +1,5 @@
-/* The integer arithmetic of every kernel: requantization, exactly as docs/arithmetic.md says.
+/* SPDX-License-Identifier: MIT */
+/* The integer arithmetic of every kernel: requantization, from sums to the next tensor's integers.
  *
  *     a = relu ? max(accumulator, 0) : accumulator         the accumulator includes the bias
  *     a = a * 2^left                                       LSL on Arm, where left is not 0

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* avg_pool: sum over each window, requantized, one output row.
  *
  * `rows` are kernel_height input rows of int8 lines, channel c at rows[r] + c * line_stride, column

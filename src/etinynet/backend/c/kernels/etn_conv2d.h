@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* conv2d: dense convolution, one output row; int8 HWC rows in.
  *
  * `rows` are kernel_height pointers to input rows of width_in * in_channels values (a row above or

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* dense: fully connected layer on in_channels int16 values.
  *
  * `in` is 4-byte aligned. Output `channel` goes to element channel * out->channel_stride.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* etn_dense on the DSP instructions: the two channels of a pair at a time.
  *
  * Each weight is used once, so it is expanded between load and SMLAD. Included by etn_dense.h only.
@@ -78,7 +79,7 @@ ETN_INLINE void etn_dense(
         etn_dense_pair(sum, words, in, in_channels, weight_bits);
         words += etn_matrix_pair_words(in_channels, weight_bits);
         etn_finish_element(sum[0], &a, rule, out, residual, 0, 0, c);
-        if (both) {
+        if (both != 0) {
             etn_finish_element(sum[1], &b, rule, out, residual, 0, 0, c + 1);
         }
     }

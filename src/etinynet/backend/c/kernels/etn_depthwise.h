@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* depthwise: convolution of each channel, one output row. etn_depthwise and etn_depthwise_tight do
  * kernel 3, padding 1, stride 1 or 2; etn_depthwise_any does every window, slower.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* etn_depthwise on the DSP instructions: four outputs at a time.
  *
  * One load brings four pixels of a row, two SXTB16 make lanes (x0, x2) and (x1, x3) of them:
@@ -76,7 +77,7 @@ ETN_INLINE void etn_taps_advance(const int8_t *line[3], int32_t pixels)
     line[2] += pixels;
 }
 
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#if ETN_DSP_ASSEMBLY && defined(__OPTIMIZE__)
 #define ETN_TAPS_ASM 1
 
 /* Lanes (x0, x2) in %[e] and (x1, x3) in r7. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The Cortex-M DSP instructions the kernels use: inline assembly on Arm, C for the host.
  *
  * Defined only in the DSP form (ETN_DSP). `lanes` are two int16 in a uint32_t, low half first.
@@ -33,7 +34,7 @@ ETN_INLINE uint32_t etn_load_aligned(const void *address)
     return *(const etn_aligned *)address;
 }
 
-#if defined(__ARM_FEATURE_DSP)
+#if ETN_DSP_ASSEMBLY
 
 /* addend + a.low * b.low + a.high * b.high */
 ETN_INLINE int32_t etn_smlad(uint32_t a, uint32_t b, int32_t addend)
@@ -248,7 +249,7 @@ ETN_INLINE uint32_t etn_max8(uint32_t a, uint32_t b)
  * a shift and an SSAT where `shift` is not known to the compiler. */
 ETN_INLINE int32_t etn_ssat_asr(int32_t value, int32_t shift, int32_t bits)
 {
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#if ETN_DSP_ASSEMBLY && defined(__OPTIMIZE__)
     if (__builtin_constant_p(bits)) {
         int32_t result;
         if (!__builtin_constant_p(shift)) {

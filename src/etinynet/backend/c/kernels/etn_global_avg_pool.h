@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* global_avg_pool: sum over height and width of each channel, requantized; whole tensor at once.
  *
  * `in` is int8 HCW: element (row, x, c) at row * row_stride + c * line_stride + x; line_stride is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Matrix times pixels, the heart of pointwise and conv2d: int16 columns of `depth` values in.
  *
  * Column of pixel (row, x): in + row * in_row_stride + x * in_stride. Each output is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* etn_matrix on the DSP instructions: two channels times four pixels at a time.
  *
  * The weights of a channel pair are first expanded into scratch as int16 lanes, a(k, k+1) and
@@ -79,7 +80,7 @@ ETN_INLINE void etn_expand(
     }
 }
 
-#if defined(__ARM_FEATURE_DSP) && defined(__OPTIMIZE__)
+#if ETN_DSP_ASSEMBLY && defined(__OPTIMIZE__)
 #define ETN_BLOCK_ASM 1
 
 /* Two of depth: 16 multiplications in 13 instructions. */
@@ -189,7 +190,7 @@ ETN_INLINE void etn_block_add(
     for (; done < pairs; done++) {
         etn_block_pair(sum, pixels, weight, in, in_stride, done);
     }
-    if (depth % 2) {
+    if (depth % 2 != 0) {
         for (int32_t p = 0; p < pixels; p++) {
             const uint32_t x = (uint32_t)(int32_t)in[p * in_stride + depth - 1];
             sum->a[p] = etn_smlabb(weight[2 * pairs], x, sum->a[p]);
@@ -239,7 +240,7 @@ ETN_INLINE void etn_pair_finish(
     const etn_view *residual = pair->residual;
     const int32_t next = out->channel_stride * (out->wide ? 2 : 1);
     etn_finish(a, &pair->a, pair->rule, cursor->out, out->wide, residual, cursor->shortcut);
-    if (pair->both) {
+    if (pair->both != 0) {
         etn_finish(b, &pair->b, pair->rule, cursor->out + next, out->wide, residual,
                    residual != NULL
                        ? cursor->shortcut + (residual->wide ? 2 : 1) * residual->channel_stride

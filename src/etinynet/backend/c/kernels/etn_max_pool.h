@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* max_pool: largest value of each window, no padding, one output row.
  *
  * `rows` are kernel_height input rows of int8 lines, channel c at rows[r] + c * line_stride, column

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* pointwise: 1x1 convolution, int16 HWC rows in.
  *
  * `in` holds n_rows rows of width pixels of in_channels int16 values, rows in_row_stride elements

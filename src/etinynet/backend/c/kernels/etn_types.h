@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: MIT */
 /* What all kernels share: views of tensors, constants of an operator, the rule of requantization.
  *
- * Internal header of the generated library: C99, no libc, no floating point. Kernels are always
+ * Internal header of the generated library: C99, freestanding, no floating point. Kernels are always
  * inlined; their shape arguments are meant to be compile-time constants, but run-time values work.
  */
 #ifndef ETN_TYPES_H
@@ -10,12 +11,18 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define ETN_INLINE static inline __attribute__((always_inline))
+/* Not instrumented: calls of -finstrument-functions need registers that inline assembly has. */
+#define ETN_INLINE static inline __attribute__((always_inline, no_instrument_function))
 #define ETN_SHARED static __attribute__((noinline, unused))
 #else
 #define ETN_INLINE static inline
 #define ETN_SHARED static
 #endif
+
+/* All that the library calls of others, and what compilers call by themselves for copies. Declared
+ * here, since a compiler without a C library has no <string.h>. */
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
 
 /* The DSP form takes bytes out of words, the first of them lowest. */
 #if defined(__ARM_BIG_ENDIAN) ||                                             \
@@ -25,16 +32,26 @@
 #define ETN_LITTLE_ENDIAN 1
 #endif
 
+/* Whether the compiler makes Thumb code for a core with the DSP instructions of Cortex-M, whose
+ * single loads and stores may be unaligned (not so with -mno-unaligned-access). In Arm state LDRD
+ * takes other registers. */
+#if defined(__GNUC__) && defined(__thumb2__) && defined(__ARM_FEATURE_DSP) &&  \
+    defined(__ARM_FEATURE_UNALIGNED) && ETN_LITTLE_ENDIAN
+#define ETN_DSP_ASSEMBLY 1
+#else
+#define ETN_DSP_ASSEMBLY 0
+#endif
+
 /* One of the two forms of each kernel: 0 is portable C, 1 uses the Cortex-M DSP instructions.
- * ETN_EMULATE_DSP compiles the DSP form anywhere, with C definitions of the instructions. Big-endian
+ * ETN_EMULATE_DSP compiles the DSP form anywhere, with C definitions of the instructions; big-endian
  * cores always get portable C. */
-#if (defined(__ARM_FEATURE_DSP) || defined(ETN_EMULATE_DSP)) && ETN_LITTLE_ENDIAN
+#if ETN_DSP_ASSEMBLY || (defined(ETN_EMULATE_DSP) && ETN_LITTLE_ENDIAN)
 #define ETN_DSP 1
 #else
 #define ETN_DSP 0
 #endif
 
-/* Constants of an operator, in flash. `weight` is what pack.py made (see each kernel);
+/* Constants of an operator, in flash. `weight` is packed as etn_weights.h says;
  * `bias` has one value per output channel or is NULL; `multiplier` and `offset` have one value
  * per output channel, or a single one if etn_rule.per_tensor; so does `residual_multiplier`, which
  * is NULL without a shortcut. `offset` is of int16_t if etn_rule.narrow_offset, else of int32_t;
@@ -94,7 +111,7 @@ ETN_INLINE etn_view etn_view_from(const etn_view *view, int32_t pixels)
 /* Store `value`, in range of the element type: int16_t if `wide`, else int8_t. */
 ETN_INLINE void etn_store(void *address, int32_t wide, int32_t value)
 {
-    if (wide) {
+    if (wide != 0) {
         *(int16_t *)address = (int16_t)value;
     } else {
         *(int8_t *)address = (int8_t)value;

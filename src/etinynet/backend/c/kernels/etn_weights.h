@@ -1,4 +1,5 @@
-/* The packed weights, in words of plain C: what pack.py wrote and how to read it back.
+/* SPDX-License-Identifier: MIT */
+/* The packed weights, in words of plain C: how they lie in flash and how to read them back.
  *
  * Matrix (conv2d, pointwise, dense): `depth` weights for each output channel, channels in pairs,
  * uint32_t words. The bytes of one word, low first:

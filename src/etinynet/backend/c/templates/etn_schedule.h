@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The order of work and the memory of tensors, driven by the tables of the generated source.
  *
  * Internal header of the generated library, included once, after ETN_TENSORS (count of tensors),
@@ -190,12 +191,14 @@ static void etn_work(const etn_network *net, const etn_operator *op, int32_t row
             address = etn_row(net, in, source);
         } else if (op->pad != ETN_NOWHERE) {
             address = etn_at(net, op->pad);
-            memset(address, in->fill, in->row_bytes);
+            (void)memset(address, in->fill, in->row_bytes);
+        } else {
+            /* NULL: the kernel knows that the row is not there */
         }
         call.in[i] = (const int8_t *)address;
     }
     if (result->start > 0) {
-        memset(out, result->fill, (uint32_t)rows * result->row_bytes);
+        (void)memset(out, result->fill, (uint32_t)rows * result->row_bytes);
     }
     call.out = out + result->start;
     call.residual = NULL;

@@ -1,5 +1,6 @@
-/* The two functions the library may call, for compilers that come without a C library; the
- * firmware's runtime.c defines them. Toolchains with their own string.h do not need this file. */
+/* SPDX-License-Identifier: MIT */
+/* memcpy and memset for compilers that come without a C library;
+ * runtime.c defines them. Toolchains with their own string.h do not need this file. */
 #ifndef ETN_FIRMWARE_STRING_H
 #define ETN_FIRMWARE_STRING_H
 
