@@ -98,7 +98,7 @@ def main() -> None:
             "weight_bits": min(op.weight_bits for op in graph.ops),
             "bytes": exported["bytes"],
             "optimizations": level,
-            **compare(found, expected, graph.tensors[graph.output].scale),
+            **compare(found, expected, graph.tensors[graph.outputs[0]].scale),
             "seconds_a_picture": f"{seconds:.3f}",
         }
         rows.append(row)

@@ -29,15 +29,14 @@ def renamed(graph: Graph, name: str, pattern: str) -> Graph:
         graph,
         name=name,
         input=new[graph.input],
-        output=new[graph.output],
+        outputs=tuple(new[name] for name in graph.outputs),
         tensors={new[old]: replace(one, name=new[old]) for old, one in graph.tensors.items()},
         ops=tuple(
             replace(
                 op,
                 name=new[op.output],
-                input=new[op.input],
+                inputs=tuple(new[source] for source in op.inputs),
                 output=new[op.output],
-                residual=None if op.residual is None else new[op.residual],
             )
             for op in graph.ops
         ),

@@ -14,7 +14,7 @@ import pytest
 
 from etinynet.backend.c import compile_graph
 from etinynet.backend.c.interface import c_string, interface_values
-from etinynet.graph import Graph
+from etinynet.graph import Classification, Graph
 from graph_cases import GraphBuilder, random_graph
 
 Tool = Callable[[str], str]
@@ -26,9 +26,9 @@ NAMES = [
 
 def graph_with(classes: int, scale: float = 1 / 512, **metadata: object) -> Graph:
     graph = random_graph(np.random.default_rng(0))
-    result = graph.tensors[graph.output]
+    result = graph.tensors[graph.outputs[0]]
     changed = replace(result, shape=(1, 1, classes), scale=scale)
-    return replace(graph, tensors={**graph.tensors, graph.output: changed}, metadata=metadata)
+    return replace(graph, tensors={**graph.tensors, graph.outputs[0]: changed}, metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def graph() -> Graph:
     graph = builder.finish(last, len(NAMES))
     names = [f"{name}{index}" for index, name in enumerate(NAMES)]
     stored = {"size": 12, "resize_short": 15, "crop": "center"}
-    return replace(graph, metadata={"class_names": names, "preprocess": stored})
+    return replace(graph, head=Classification(tuple(names)), metadata={"preprocess": stored})
 
 
 def header(graph: Graph) -> str:
@@ -80,7 +80,7 @@ def test_best_is_the_first_largest_with_a_margin(
         subprocess.run([*command, "-c"], cwd=tmp_path, check=True)
         return
     subprocess.run(command, cwd=tmp_path, check=True)
-    count = graph.tensors[graph.output].shape[2]
+    count = graph.tensors[graph.outputs[0]].shape[2]
     rng = np.random.default_rng(1)
     rows = [rng.integers(low, high, count, endpoint=True)
             for low, high in [(-32768, 32767)] * 200 + [(-2, 2)] * 200 + [(5, 5)] * 3]  # fmt: skip
@@ -107,7 +107,7 @@ def test_class_names_are_those_of_the_graph(tmp_path: Path, tool: Tool, graph: G
     subprocess.run([tool("gcc"), *strict, *sources, "-o", "app"], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "app"], capture_output=True, check=True)
     found = done.stdout.decode().split("\0")[:-1]
-    stored = graph.metadata["class_names"]
+    stored = graph.head.class_names
     assert found == [name.replace("\0", "␀").replace("\ud83d", "�") for name in stored]
 
 
@@ -172,7 +172,7 @@ def test_margins_make_classes_as_probable_as_they_say(scale: float) -> None:
 
 
 def test_scores_in_the_header_are_the_graphs(graph: Graph) -> None:
-    result = graph.tensors[graph.output]
+    result = graph.tensors[graph.outputs[0]]
     text = header(graph)
     assert f"#define NET_SCORE_ZERO_POINT {result.zero_point}\n" in text
     scale = re.search(r"#define NET_SCORE_SCALE (\S+)\n", text)

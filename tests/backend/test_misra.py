@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from etinynet.backend.c import compile_graph
-from etinynet.graph.ir import KINDS
+from etinynet.graph import Classification
+from etinynet.graph.ops import OPS
 from graph_cases import random_graph
 
 Tool = Callable[[str], str]
@@ -32,12 +33,13 @@ def documented() -> set[str]:
 
 def test_deviations_are_documented_and_none_is_mandatory(tmp_path: Path, tool: Tool) -> None:
     graph = random_graph(np.random.default_rng(0))
-    classes = graph.tensors[graph.output].shape[2]
-    graph = replace(graph, metadata={"class_names": [f"class {i}" for i in range(classes)]})
+    classes = graph.tensors[graph.outputs[0]].shape[2]
+    names = tuple(f"class {i}" for i in range(classes))
+    graph = replace(graph, head=Classification(names))
     for name, data in compile_graph(graph, mode="stream").items():
         (tmp_path / name).write_bytes(data)
     kernels = sorted(path.name for path in tmp_path.glob("etn_*.h") if "_dsp" not in path.name)
-    assert {f"etn_{kind}.h" for kind in KINDS} <= set(kernels)
+    assert {f"etn_{kind}.h" for kind in OPS} <= set(kernels)
     includes = "\n".join(f'#include "{name}"' for name in kernels if name != "etn_schedule.h")
     (tmp_path / "kernels.c").write_text(f"{includes}\n")
     command = [

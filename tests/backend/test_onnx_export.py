@@ -133,7 +133,9 @@ def pool_graph(bits: int) -> Graph:
     last = builder.add("depthwise", "last", second, kernel=3, padding=1, bits=bits, residual=second)
     mean = builder.add("global_avg_pool", "mean", last, bits=11)
     builder.add("dense", "fc", mean, channels=5, bits=13)
-    graph = Graph("pools", builder.tensors, tuple(builder.ops), "input", "fc", {})
+    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
+    ops, head = tuple(builder.ops), Classification()
+    graph = Graph("pools", builder.tensors, ops, "input", ("fc",), head, wide)
     check(graph)
     return graph
 
@@ -343,7 +345,8 @@ def test_pools_of_any_width(bits: int, optimization: str) -> None:
 def test_names_that_are_no_unicode() -> None:
     """Lone surrogates, as names of folders that are not UTF-8 have them, stay apart."""
     names = ["\udcff", r"\udcff", "crane", "crane", "\u732b\ud800"]
-    graph = dataclasses.replace(pool_graph(8), metadata={"class_names": names, "note": "\udcff"})
+    head = Classification(tuple(names))
+    graph = dataclasses.replace(pool_graph(8), head=head, metadata={"note": "\udcff"})
     model = onnx.load_from_string(export_onnx(graph, command="export \udcff.etn"))
     found = {one.key: json.loads(one.value) for one in model.metadata_props}
     assert found["class_names"] == [r"\udcff_", r"\udcff", "crane", "crane", "\u732b" + r"\ud800"]

@@ -96,7 +96,7 @@ def test_weights_and_pictures(run: Run, folder: Path, options: tuple[str, ...]) 
         plain(outcome)
     names = (f"left{NAME}", f"right{NAME}")
     assert load_weights(trained / "model.safetensors").class_names == names
-    assert read_graph(graph).metadata["class_names"] == list(names)
+    assert read_graph(graph).head.class_names == names
     model = onnx.load(folder / "made.onnx")
     shown = {one.key: json.loads(one.value) for one in model.metadata_props}["class_names"]
     assert [name[:10] for name in shown] == [r"leftm\udcf", r"rightm\udc"]

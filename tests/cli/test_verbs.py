@@ -163,7 +163,7 @@ def test_train_quantize_evaluate_compile(run: Run, photos: Path, tmp_path: Path)
     assert made.json()["pictures"] == 32
     stored = read_graph(graph)
     assert stored.name == "side"
-    assert stored.metadata["class_names"] == ["left", "right"]
+    assert stored.head.class_names == ("left", "right")
     assert stored.metadata["preprocess"]["size"] == 32
     found = run("evaluate", graph, photos, "--json").json()
     assert found["n"] == 40
@@ -223,5 +223,5 @@ def test_demo_agrees(run: Run) -> None:
 def test_the_packaged_graph_says_what_made_it() -> None:
     graph = graph_from_bytes(GRAPH.read_bytes(), "packaged")
     assert graph.metadata["provenance"]["command"].startswith("quantize ")
-    assert graph.metadata["class_names"] == [str(digit) for digit in range(10)]
+    assert graph.head.class_names == tuple("0123456789")
     assert np.prod(graph.tensors[graph.input].shape) == 96 * 96 * 3

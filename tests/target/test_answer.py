@@ -47,7 +47,7 @@ def image_of(graph: Graph) -> np.ndarray:
 def test_scores_of_another_length_are_a_fault(
     monkeypatch: pytest.MonkeyPatch, graph: Graph, write: str, words: str
 ) -> None:
-    count = graph.tensors[graph.output].shape[2]
+    count = graph.tensors[graph.outputs[0]].shape[2]
     words = words.format(less=2 * count - 1, more=2 * count + 4)
     expected = rf"'scores.bin' of {2 * count} bytes, {count} scores of int16, is expected"
     program = altered(monkeypatch, graph, WRITE, write)

@@ -27,13 +27,13 @@ def graph() -> Graph:
 def _class(graph: Graph, path: Path) -> str:
     preprocess = Preprocess.from_json(graph.metadata["preprocess"])
     scores = execute(graph, to_input(preprocess.apply(load_picture(path))))
-    return str(graph.metadata["class_names"][int(np.argmax(scores))])
+    return graph.head.class_names[int(np.argmax(scores))]
 
 
 def test_what_it_says_about_itself(graph: Graph) -> None:
     assert graph.name == "sign_digits"
     assert graph.tensors[graph.input].shape == (96, 96, 3)
-    assert graph.metadata["class_names"] == list("0123456789")
+    assert graph.head.class_names == tuple("0123456789")
     assert graph.metadata["weights"]["command"].startswith("train sign-digits")
     assert graph.metadata["weights"]["recipe"]["seed"] == 0
     assert all(op.weight_bits == 8 for op in graph.ops)
