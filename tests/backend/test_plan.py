@@ -256,7 +256,7 @@ def _sizes(graph: Graph, regions: tuple[int, ...] = ()) -> list[int]:
 
 
 #: The first three are planned smaller by the search of `fast` than by that of `inplace`.
-@pytest.mark.parametrize("seed", [45, 141, 260, *range(20)])
+@pytest.mark.parametrize("seed", [50, 67, 108, *range(20)])
 def test_what_promises_less_never_takes_more(seed: int) -> None:
     graph = legal_graph(seed)
     sizes = _sizes(graph)
@@ -272,7 +272,7 @@ def test_what_promises_less_never_takes_more_of_the_packaged_network() -> None:
 
 
 def test_of_plans_that_take_as_much_it_is_the_quickest() -> None:
-    graph = legal_graph(45)
+    graph = legal_graph(4)
     assert make_plan(graph, "fast").arena_bytes == make_plan(graph, "stream").arena_bytes
     assert make_plan(graph, "stream") == replace(make_plan(graph, "fast"), mode="stream")
 

@@ -109,6 +109,7 @@ def test_layers_of_several_widths() -> None:
             "layer_bits": [["*.dw?", 8], ["b1.*", 3], ["scores", 2]],
             "per_layer": False,
             "pictures": 24,
+            "precision": "mixed",
         },
     }
     with HostTarget().load(graph) as program:

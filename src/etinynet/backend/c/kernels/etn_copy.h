@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* copy: one row of a tensor in another layout.
  *
  * `in` and `out` are views of rows of `width` pixels and `channels` channels; they do not overlap.
