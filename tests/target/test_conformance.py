@@ -212,18 +212,11 @@ def test_a_graph_that_is_too_large() -> None:
         get_target("stm32f412").load(graph)
 
 
+@pytest.mark.parametrize("called", ["main", "board", "etn", "host_main"])
 @pytest.mark.parametrize("name", ["host", "stm32f412"])
-def test_a_graph_called_main(name: str) -> None:
+def test_a_graph_called_as_a_file_of_the_program(name: str, called: str) -> None:
+    """Nobody sees what its library is called then."""
     rng = np.random.default_rng(0)
-    graph = random_graph(rng, name="main")
+    graph = random_graph(rng, name=called)
     with get_target(name).load(graph) as program:
         assert verify.verify(graph, program, [random_image(rng, graph)]).passed
-
-
-def test_a_firmware_file_name_is_refused() -> None:
-    rng = np.random.default_rng(0)
-    graph = random_graph(rng, name="board")
-    from etinynet.errors import UnsupportedError
-
-    with pytest.raises(UnsupportedError, match=r"'board.h' has the name of a file of the firm"):
-        get_target("stm32f412").load(graph)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from etinynet.errors import ConfigError, FitError, ToolError
-from etinynet.target.link import Firmware, firmware_files
+from etinynet.errors import ConfigError, FitError, ToolError, UnsupportedError
+from etinynet.target.link import Firmware, build_firmware, firmware_files
 from etinynet.target.parts import PARTS, Part, Region, get_part
 
 Build = Callable[..., Firmware]
@@ -76,3 +76,8 @@ def test_part_rules() -> None:
         Region("odd", 10, 4096)
     with pytest.raises(ConfigError, match=r"part 'stm32' is unknown, allowed are stm32f412, "):
         get_part("stm32")
+
+
+def test_a_library_with_a_file_of_the_firmware_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"'board.h' has the name of a file of the firm"):
+        build_firmware({"board.h": b""}, get_part("stm32f412"))
