@@ -30,6 +30,12 @@ LayerBits = Annotated[
 PerLayer = Annotated[
     bool, typer.Option("--per-layer", help="One scale a layer, not one an output channel.")
 ]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="mixed: activations of 16 bits before matrices; or int8: 8 everywhere."
+    ),
+]
 Data = Annotated[
     list[Path] | None, typer.Option(help="Train the quantized weights on this folder; repeatable.")
 ]
@@ -60,6 +66,7 @@ def quantize(
     method: Method = None,
     layer_bits: LayerBits = None,
     per_layer: PerLayer = False,
+    precision: PrecisionName = None,
     data: Data = None,
     data_pictures: DataPictures = None,
     epochs: Epochs = None,
@@ -86,7 +93,7 @@ def quantize(
     training["--resume"] = resume or None
     if analyse:
         own = {"--method": method, "--layer-bits": layer_bits, "--per-layer": per_layer or None}
-        own["--name"] = name
+        own |= {"--precision": precision, "--name": name}
         _refuse({**own, **training}, "--analyse measures every method; it takes no")
         if len(data or ()) > 1:
             raise ConfigError("--data is given more than once; --analyse takes one folder")
@@ -105,7 +112,7 @@ def quantize(
 
     bits = 8 if weight_bits is None else weight_bits
     chosen = "best" if method is None else method
-    request = Request(bits, chosen, tuple(layer_bits or ()), per_layer, pictures)
+    request = Request(bits, chosen, tuple(layer_bits or ()), per_layer, pictures, precision)
     teaching = None
     if data:
         most = 4000 if data_pictures is None else data_pictures

@@ -24,7 +24,7 @@ from etinynet.data.collect import training_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
-from etinynet.graph import graph_to_bytes
+from etinynet.graph import MIXED, graph_to_bytes
 from etinynet.opened import Opened, loaded_of, open_float
 from etinynet.show import note, progress
 from etinynet.threads import choose_threads
@@ -62,6 +62,7 @@ class Request:
     layer_bits: tuple[str, ...] = ()
     per_layer: bool = False
     pictures: int = 512
+    precision: str | None = None
 
     def checked(self) -> Quantization:
         """The configuration; raises ConfigError."""
@@ -75,8 +76,9 @@ class Request:
                     f"--layer-bits is {entry!r}; PATTERN=BITS is allowed, such as '*.dw?=8'"
                 )
             pairs.append((pattern, int(bits)))
+        precision = MIXED.name if self.precision is None else self.precision
         return Quantization(
-            self.weight_bits, self.method, tuple(pairs), self.per_layer, self.pictures
+            self.weight_bits, self.method, tuple(pairs), self.per_layer, self.pictures, precision
         )
 
 
@@ -134,6 +136,7 @@ def quantize_file(
         "bytes": len(data),
         "method": config.method,
         "weight_bits": config.weight_bits,
+        "precision": config.precision,
         "pictures": len(found.paths),
         "size": preprocess.size,
         **found.said,
@@ -179,6 +182,8 @@ def _metadata(
         f"quantize {Path(weights).name} --method {config.method} "
         f"--weight-bits {config.weight_bits} --pictures {config.pictures}"
     )
+    if config.precision != MIXED.name:
+        command += f" --precision {config.precision}"
     if finetuning is not None:
         command += f" --epochs {finetuning.recipe.epochs} --seed {finetuning.recipe.seed}"
         inputs["training data"] = finetuning.data.digest.encode()
