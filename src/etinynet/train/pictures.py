@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset, Example
 from etinynet.data.reading import Reading
+from etinynet.data.record import HeldOut
 from etinynet.data.split import BY_CLASS, rule_of, split_held_out
 from etinynet.errors import DataError
 
@@ -50,7 +52,8 @@ class TrainingData:
     the rule that made them (data.split).
 
     Held-out pictures are as the network will see them. Training pictures keep the whole short
-    side and the middle of the long one: augmentation crops from that square.
+    side and the middle of the long one: augmentation crops from that square. `marks`: which files
+    are held out (data.record), "" where that is not recorded.
     """
 
     train: Pictures
@@ -59,6 +62,17 @@ class TrainingData:
     preprocess: Preprocess
     digest: str
     split: str = BY_CLASS
+    marks: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What weights keep of the pictures that they were trained on."""
+        return {
+            "sha256": self.digest,
+            "train": len(self.train),
+            "held_out": len(self.held_out),
+            "split": self.split,
+            "held_out_pictures": self.marks,
+        }
 
 
 def load_pictures(
@@ -204,8 +218,9 @@ def _loaded(
         if not len(part):
             raise DataError(f"no {name} picture can be read: {reading.words()}")
     digest = _digest((trained, train), (measured, held_out))
+    marks = HeldOut.of(example.path for example in measured.examples).to_json()
     names = dataset.class_names
-    return TrainingData(train, held_out, names, preprocess, digest, rule_of(dataset))
+    return TrainingData(train, held_out, names, preprocess, digest, rule_of(dataset), marks)
 
 
 def _digest(*parts: tuple[Dataset, Pictures]) -> str:
