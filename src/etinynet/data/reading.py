@@ -37,13 +37,16 @@ class Reading:
         self.damaged: list[tuple[Path, str]] = []
         self.flawed: list[Path] = []
 
-    def open(self, path: Path) -> NDArray[np.uint8] | None:
-        """The picture, uint8 (height, width, 3), or None where it is left out."""
+    def open(self, path: Path, short: int | None = None) -> NDArray[np.uint8] | None:
+        """The picture, uint8 (height, width, 3), or None where it is left out.
+
+        `short`: how short its short side may be decoded (images.open_picture).
+        """
         if self._held_out is not None and self._held_out.has(path):
             self.spared += 1
             return None
         try:
-            picture = open_picture(path)
+            picture = open_picture(path, short)
         except DataError as error:
             self.damaged.append((path, str(error)))
             return None
@@ -100,7 +103,7 @@ def prepared(
     for index, path in enumerate(paths):
         if len(reading.kept) == most:
             break
-        picture = reading.open(path)
+        picture = reading.open(path, preprocess.short)
         if picture is not None and not reading.too_many():
             reading.kept.append(index)
             yield preprocess.apply(picture)
