@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etinynet.data.files import words_of
-from etinynet.data.labels import Dataset, list_folder, list_table
+from etinynet.data.labels import Dataset, list_folder, list_table, with_classes
 from etinynet.data.reading import Reading
 from etinynet.data.record import HeldOut, mark
 from etinynet.data.split import recorded_rule, rule_of, split_held_out
@@ -34,10 +34,15 @@ def labelled(opened: Opened, data: Path, labels: Path | None, held_out: bool) ->
     """
     dataset = list_folder(data) if labels is None else list_table(labels, data)
     names = opened.class_names
-    if labels is None and names is not None and dataset.class_names != names:
-        unknown = [name for name in dataset.class_names if name not in names]
-        what = f"class folder {unknown[0]!r} is unknown" if unknown else "class folders differ"
-        raise DataError(f"{data}: {what}; {opened.source} knows {', '.join(names)[:200]}")
+    if labels is None and names is not None:
+        known = with_classes(dataset, names)
+        if known is None:
+            unknown = next(name for name in dataset.class_names if names.count(name) != 1)
+            raise DataError(
+                f"{data}: class folder {unknown!r} is unknown; {opened.source} knows "
+                f"{', '.join(names)[:200]}"
+            )
+        dataset = known
     if not held_out:
         return dataset
     record = held_out_of(opened)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from etinynet.data.files import find_files, no_pictures, sub_folders
-from etinynet.data.labels import Dataset, Example, class_folders, list_folder
+from etinynet.data.labels import Dataset, Example, class_folders, list_folder, with_classes
 from etinynet.data.record import HeldOut
 from etinynet.data.split import BY_FOLDER, parts_of, rule_of
 from etinynet.errors import DataError
@@ -87,10 +87,7 @@ def _known_classes(folder: Path, class_names: Sequence[str] | None) -> Dataset |
         return None
     if not names or not all(class_names.count(name) == 1 for name in names):
         return None
-    found = list_folder(folder)
-    index = [list(class_names).index(name) for name in found.class_names]
-    examples = tuple(replace(one, label=index[one.label]) for one in found.examples)
-    return replace(found, examples=examples, class_names=tuple(class_names))
+    return with_classes(list_folder(folder), class_names)
 
 
 def training_pictures(

@@ -93,7 +93,7 @@ def load_pictures(
 
 def _opened(
     dataset: Dataset,
-    side: int,
+    square: Preprocess,
     opened: Callable[[], None] | None,
     reading: Reading,
     apply: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
@@ -102,10 +102,11 @@ def _opened(
 
     `apply` makes squares of index and picture.
     """
-    pixels = np.empty((len(dataset.examples), side, side, 3), np.uint8)
+    shape = len(dataset.examples), square.size, square.size, 3
+    pixels = np.empty(shape, np.uint8)
     kept: list[Example] = []
     for example in dataset.examples:
-        picture = reading.open(example.path)
+        picture = reading.open(example.path, square.short)
         if picture is not None:
             pixels[len(kept)] = apply(len(kept), picture)
             kept.append(example)
@@ -129,7 +130,7 @@ def load_training_data(
     if len(dataset.class_names) < 2:
         raise DataError(
             f"{len(dataset.class_names)} class {list(dataset.class_names)!r}; "
-            "a classifier needs at least 2"
+            "a classifier needs at least 2, each a folder in the one that is given"
         )
     found = _loaded(dataset, preprocess, opened, reading, _squares)
     present = set(found.train.labels.tolist())
@@ -166,7 +167,7 @@ def load_unlabelled(
 def _squares(
     dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None, reading: Reading
 ) -> tuple[Pictures, Dataset]:
-    return _opened(dataset, square.size, opened, reading, lambda _, p: square.apply(p))
+    return _opened(dataset, square, opened, reading, lambda _, p: square.apply(p))
 
 
 def _side_by_side(
@@ -184,7 +185,7 @@ def _side_by_side(
             small.setdefault(tiles, []).append((index, middle))
         return square.apply(picture)
 
-    found, kept = _opened(dataset, square.size, opened, reading, apply)
+    found, kept = _opened(dataset, square, opened, reading, apply)
     pixels = found.pixels.numpy()
     for tiles, members in small.items():
         for at, (index, _) in enumerate(members):
