@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from etinynet.artefact import provenance, read_file
 from etinynet.data.images import Preprocess, to_input
+from etinynet.data.record import HeldOut
 from etinynet.errors import (
     ArtefactError,
     ConfigError,
@@ -31,6 +32,7 @@ __all__ = [
     "Ranked",
     "graph_of",
     "graph_preprocess",
+    "held_out_of",
     "host_scores",
     "load_params",
     "loaded_of",
@@ -118,6 +120,22 @@ def loaded_of(opened: Opened) -> LoadedModel:
     """The float network of what `open_float` gave."""
     assert opened.loaded is not None
     return opened.loaded
+
+
+def held_out_of(opened: Opened) -> HeldOut | None:
+    """What its training held out, None where no record says it; raises ArtefactError."""
+    if opened.loaded is not None:
+        sources = [opened.loaded.provenance.get("data")]
+    else:
+        metadata = graph_of(opened).metadata
+        weights = metadata.get("weights")
+        sources = [weights.get("data") if isinstance(weights, dict) else None]
+        sources.append(metadata.get("training"))
+    for source in sources:
+        marks = source.get("held_out_pictures") if isinstance(source, dict) else None
+        if marks not in (None, ""):
+            return HeldOut.from_json(marks, opened.source)
+    return None
 
 
 def graph_preprocess(graph: Graph, source: str) -> Preprocess:

@@ -101,7 +101,9 @@ def test_a_teacher_takes_options_too(run: Run, weights: Path, photos: Path, tmp_
 
 def started(photos: Path, folder: Path, *options: object) -> subprocess.Popen[str]:
     """`etinynet train` in a process of its own, its first epoch done."""
-    code = "from etinynet.cli import main; main()"
+    # a shell may have told its background jobs to ignore ^C, and children inherit that
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from etinynet.cli import main; main()"
     arguments = ("train", photos, "-o", folder, *SMALL, *options)
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

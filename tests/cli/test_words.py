@@ -130,8 +130,12 @@ def test_a_folder_unlike_the_models_classes(run: Run, tmp_path: Path) -> None:
     for name in ("2", "5"):
         (tmp_path / name).mkdir()
         shutil.copy(PICTURE, tmp_path / name)
+    found = run("evaluate", "sign-digits", tmp_path, "--json").json()
+    rows = {row["name"]: row["recall"] for row in found["per_class"] if row["n"]}
+    assert rows == {"2": 0, "5": 100}
+    (tmp_path / "2").rename(tmp_path / "two")
     words = run("evaluate", "sign-digits", tmp_path).refused()
-    assert "class folders differ; sign-digits knows 0, 1, 2" in words
+    assert "class folder 'two' is unknown; sign-digits knows 0, 1, 2" in words
 
 
 def test_a_long_thin_picture(run: Run, tmp_path: Path) -> None:

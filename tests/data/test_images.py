@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -155,8 +157,60 @@ def test_scans_of_a_progressive_jpeg_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_WORK", 100_000)
     assert load_picture(path).shape == (100, 100, 3)
     path.write_bytes(whole[:-2] + 500 * scan + b"\xff\xd9")
-    with pytest.raises(DataError, match="JPEG of 10,000 pixels in 510 progressive scans; at most"):
+    with pytest.raises(DataError, match="JPEG of 10,000 pixels in 510 scans; at most"):
         load_picture(path)
+
+
+def test_a_thumbnail_and_what_follows_are_no_scans(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(_gradient(100, 100)).save(buffer, "JPEG")
+    whole = buffer.getvalue()
+    thumbnail = b"\xff\xe1" + (2 + 400).to_bytes(2, "big") + b"\xff\xda\0\2" * 100
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole[:2] + thumbnail + whole[2:] + 100 * whole)
+    monkeypatch.setattr(images, "MAX_WORK", 10_000)
+    assert np.array_equal(load_picture(path), np.asarray(Image.open(buffer)))
+
+
+def test_tiles_of_a_small_picture(tmp_path):
+    """A tile is decoded whole: this file would take gigabytes."""
+
+    def tiled(side):
+        pixels = zlib.compress(bytes(min(side, 1000) ** 2))
+        tags = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1)]
+        tags += [(322, side), (323, side), (324, 8 + 2 + 10 * 12 + 4), (325, len(pixels))]
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        path = tmp_path / "a.tif"
+        path.write_bytes(b"II*\0" + struct.pack("<IH", 8, 10) + entries + bytes(4) + pixels)
+        return path
+
+    assert load_picture(tiled(16)).shape == (16, 16, 3)
+    with pytest.raises(DataError, match="tiles are 40000 x 40000; at most 120,000,000 pixels"):
+        load_picture(tiled(40_000))
+
+
+@pytest.mark.parametrize(
+    ("short", "sides"),
+    [(None, (900, 1200)), (451, (900, 1200)), (450, (450, 600)), (226, (450, 600)),
+     (225, (225, 300)), (112, (113, 150)), (1, (113, 150))],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_no_larger_than_needed(tmp_path, short, sides):
+    for progressive in (False, True):
+        picture = Image.fromarray(_gradient(900, 1200))
+        path = _save(tmp_path / "a.jpg", picture, progressive=progressive)
+        assert open_picture(path, short).pixels.shape[:2] == sides
+
+
+def test_what_is_decoded_smaller_looks_the_same(tmp_path):
+    random = np.random.default_rng(0)
+    small = Image.fromarray(random.integers(0, 256, (120, 150, 3), np.uint8))
+    path = _save(tmp_path / "a.jpg", small.resize((2400, 1920), Image.Resampling.BICUBIC))
+    rule = Preprocess.for_size(96)
+    reduced = open_picture(path, rule.short).pixels
+    assert reduced.shape == (480, 600, 3)
+    difference = rule.apply(reduced).astype(int) - rule.apply(load_picture(path))
+    assert np.abs(difference).max() <= 2
+    assert np.abs(difference).mean() < 0.5
 
 
 def test_large_jpegs_are_decoded_at_half_their_size(tmp_path, monkeypatch):
@@ -187,6 +241,26 @@ def test_damaged_exif_beside_whole_pixels(shared_data, name):
             expected = np.asarray(picture.convert("RGB"))
     assert sorted(found.pixels.shape) == sorted(expected.shape)
     assert found.pixels.sum(dtype=np.int64) == expected.sum(dtype=np.int64)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("damage", "is_turned"),
+    [(lambda data: data[:-12], True), (lambda data: data[:40], True),
+     (lambda data: data[:30], False), (lambda data: data[:12], False)],
+    ids=["value-outside", "no-values", "no-second-tag", "no-tags"],
+)  # fmt: skip
+def test_orientation_from_damaged_exif(tmp_path, form, damage, is_turned):
+    exif = Image.Exif()
+    exif[0x10F] = "a maker's name"
+    exif[0x112] = 6
+    picture = Image.fromarray(_gradient())
+    plain = open_picture(_save(tmp_path / "plain", picture, format=form))
+    got = open_picture(_save(tmp_path / "odd", picture, format=form, exif=damage(exif.tobytes())))
+    assert plain.flaw is None
+    assert got.flaw
+    expected = np.rot90(plain.pixels, -1) if is_turned else plain.pixels
+    assert np.array_equal(got.pixels, expected)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from etinynet.data.labels import (
     Dataset,
     Example,
+    class_folders,
     list_folder,
     list_table,
     read_class_names,
@@ -91,6 +92,28 @@ def test_table(table, tmp_path):
 def test_bad_table_is_refused_in_words(table, text, words):
     with pytest.raises(DataError, match=words):
         list_table(table(text))
+
+
+def test_all_absent_pictures_of_a_table_are_told_at_once(table):
+    path = table("".join(f"p/{number}.jpg\t0\n" for number in range(8)))
+    words = r"line 3: no picture .*2.jpg'; line 4: .*; line 5: .*; and 3 lines more"
+    with pytest.raises(DataError, match=words):
+        list_table(path)
+
+
+def test_train_and_val_beside_other_folders(tmp_path):
+    for side in ("train", "val", "test"):
+        (tmp_path / side).mkdir()
+        _folder(tmp_path / side, {"ant": ["0.jpg"], "bee": ["0.jpg"]})
+    _folder(tmp_path, {"notes": ["x.jpg", "y.txt"]})
+    dataset = list_folder(tmp_path)
+    assert dataset.class_names == ("ant", "bee")
+    assert dataset.held_out_keys == {"val/ant/0.jpg", "val/bee/0.jpg"}
+    assert dataset.passed_over == {"pictures in test": 2, "pictures in notes": 1, ".txt": 1}
+    assert class_folders(tmp_path) == (tmp_path / "train", tmp_path / "val")
+    for name in ("ant", "bee"):
+        (tmp_path / "val" / name).rename(tmp_path / "val" / f"young {name}")
+    assert list_folder(tmp_path).class_names == ("notes", "test", "train", "val")
 
 
 def test_absent_table(tmp_path):

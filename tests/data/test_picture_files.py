@@ -80,3 +80,30 @@ def test_links_are_followed_once(folder: Path, tmp_path: Path) -> None:
     assert dataset.passed_over["broken links"] == 1
     assert keys(find_pictures(folder, 99), folder) == [*PICTURES, "c/6.png"]
     assert len(find_files(elsewhere / "round").paths) == 6
+
+
+def test_a_folder_deeper_than_the_stack(tmp_path: Path) -> None:
+    current = tmp_path
+    for _ in range(1200):
+        current = current / "d"
+        current.mkdir()
+    (current / "x.jpg").touch()
+    try:
+        assert find_files(tmp_path).paths == [current / "x.jpg"]
+    finally:  # pytest would delete it by recursion
+        (current / "x.jpg").unlink()
+        while current != tmp_path:
+            current.rmdir()
+            current = current.parent
+
+
+def test_many_folders_that_link_to_one_another(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(12)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").touch()
+        for other in names:
+            (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
+    found = find_files(tmp_path)
+    assert len(found.paths) == 12 * 12
+    assert found.paths == sorted(found.paths)

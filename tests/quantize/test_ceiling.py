@@ -71,7 +71,7 @@ def test_each_operator_is_its_layer_within_a_step(kind: str, bits: int, gain: fl
 
 
 def test_a_multiplier_beyond_int32_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"layer 'b3.dw': multiplier .* leaves int32"):
+    with pytest.raises(ConfigError, match=r"layer 'b3.dw': channel 4: multiplier .* leaves int32"):
         steps("inverted", 4, 40)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.commands.pictures import counted, note_found, note_reading, to_json, trained_rule
-from etinynet.data.collect import list_pictures
+from etinynet.data.collect import HELD_OUT, list_pictures
 from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading, prepared
-from etinynet.opened import Opened
+from etinynet.data.split import BY_FOLDER
+from etinynet.opened import Opened, held_out_of
 from etinynet.show import note, tracked
 
 __all__ = ["Calibration", "calibrated"]
@@ -33,17 +34,23 @@ class Calibration:
 def calibrated(opened: Opened, folder: Path, most: int, preprocess: Preprocess) -> Calibration:
     """At most `most` pictures of `folder`, mixed, ready to calibrate `opened` on.
 
-    Where the folder's classes are the model's, pictures that its training held out are left out:
-    figures measured on them stay honest. Shows the progress; raises DataError.
+    Pictures that its training held out are left out: figures measured on them stay honest. Weights
+    without a record of them are taken by their rule, where the folder's classes are the model's.
+    Shows the progress; raises DataError.
     """
-    dataset = list_pictures(folder, opened.class_names, trained_rule(opened))
+    record = held_out_of(opened)
+    rule = trained_rule(opened) if record is None else BY_FOLDER
+    dataset = list_pictures(folder, opened.class_names, rule)
     paths = [example.path for example in dataset.examples]
-    reading = Reading(len(paths))
+    reading = Reading(len(paths), record)
     count = min(most, len(paths))
     if count < _FEW:
         note(f"only {count} calibration pictures; {_FEW} or more give steadier ranges")
     shown = tracked(prepared(paths, preprocess, reading, most), count, "calibration pictures")
     pixels = np.stack(list(shown))
+    if reading.spared:
+        spared = dataset.passed_over.get(HELD_OUT, 0) + reading.spared
+        dataset = replace(dataset, passed_over={**dataset.passed_over, HELD_OUT: spared})
     note_found(f"{counted(len(pixels), 'calibration picture', 'calibration pictures')}", dataset)
     note_reading(reading)
     kept = tuple(paths[index] for index in reading.kept)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from etinynet.data.files import words_of
-from etinynet.data.labels import Dataset, list_folder, list_table
+from etinynet.data.labels import Dataset, list_folder, list_table, with_classes
 from etinynet.data.reading import Reading
+from etinynet.data.record import HeldOut, mark
 from etinynet.data.split import recorded_rule, rule_of, split_held_out
 from etinynet.errors import DataError
-from etinynet.opened import Opened
+from etinynet.opened import Opened, held_out_of
 from etinynet.show import note
 
 __all__ = ["counted", "labelled", "note_found", "note_reading", "to_json", "told", "trained_rule"]
@@ -28,18 +29,41 @@ def trained_rule(opened: Opened) -> str | None:
 def labelled(opened: Opened, data: Path, labels: Path | None, held_out: bool) -> Dataset:
     """Pictures of class folders, or of the table `labels`, whose classes `opened` knows by name.
 
-    `held_out`: only those held out when `opened` was trained; else as `train` would.
+    `held_out`: only those held out when `opened` was trained, wherever they lie now; where that
+    is not recorded, by its rule, or as `train` would.
     """
     dataset = list_folder(data) if labels is None else list_table(labels, data)
     names = opened.class_names
-    if labels is None and names is not None and dataset.class_names != names:
-        unknown = [name for name in dataset.class_names if name not in names]
-        what = f"class folder {unknown[0]!r} is unknown" if unknown else "class folders differ"
-        raise DataError(f"{data}: {what}; {opened.source} knows {', '.join(names)[:200]}")
+    if labels is None and names is not None:
+        known = with_classes(dataset, names)
+        if known is None:
+            unknown = next(name for name in dataset.class_names if names.count(name) != 1)
+            raise DataError(
+                f"{data}: class folder {unknown!r} is unknown; {opened.source} knows "
+                f"{', '.join(names)[:200]}"
+            )
+        dataset = known
     if not held_out:
         return dataset
+    record = held_out_of(opened)
+    if record is not None:
+        chosen = dataset.of(one for one in dataset.examples if record.has(one.path))
+        if chosen.examples:
+            _note_absent(record, chosen, data)
+            return chosen
+        if dataset.held_out_keys is None:
+            raise DataError(
+                f"{data}: none of the {len(record.marks):,} pictures that the training of "
+                f"{opened.source} held out; without --held-out all pictures are measured"
+            )
     rule = None if dataset.held_out_keys is not None else trained_rule(opened)
     return split_held_out(dataset, rule or rule_of(dataset))[1]
+
+
+def _note_absent(record: HeldOut, found: Dataset, data: Path) -> None:
+    here = len({mark(one.path) for one in found.examples})
+    if here < len(record.marks):
+        note(f"{here:,} of {len(record.marks):,} pictures that training held out are in {data}")
 
 
 def counted(n: int, one: str, many: str) -> str:

@@ -25,7 +25,7 @@ from etinynet.data.images import Preprocess
 from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.graph import MIXED, graph_to_bytes
-from etinynet.opened import Opened, loaded_of, open_float
+from etinynet.opened import Opened, held_out_of, loaded_of, open_float
 from etinynet.show import note, progress
 from etinynet.threads import choose_threads
 
@@ -212,7 +212,11 @@ def _finetuning(
     gradual = is_gradual(config.method, config.per_channel)
     recipe = recipe_of(teaching.epochs, teaching.seed, gradual)
     dataset, labelled = training_pictures(
-        teaching.folders, teaching.pictures, opened.class_names, trained_rule(opened)
+        teaching.folders,
+        teaching.pictures,
+        opened.class_names,
+        trained_rule(opened),
+        held_out_of(opened),
     )
     what = f"to train on, {'with' if labelled else 'without'} labels"
     reading = Reading(len(dataset.examples))

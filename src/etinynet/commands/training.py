@@ -17,7 +17,7 @@ from etinynet.data.labels import list_folder
 from etinynet.data.reading import Reading
 from etinynet.errors import ConfigError
 from etinynet.model.config import EtinyNetConfig, named_config
-from etinynet.opened import loaded_of, open_float
+from etinynet.opened import held_out_of, loaded_of, open_float
 from etinynet.show import Shown, note, progress
 from etinynet.threads import choose_threads
 from etinynet.train.recipe import Recipe
@@ -181,7 +181,7 @@ def teach(
     with naming_options(), resumable(output, WEIGHTS):
         default = student_recipe(_TAUGHT_EPOCHS, 0)
         recipe = _recipe(default, options, output, resume)
-        dataset, _ = training_pictures(data, _MOST, None)
+        dataset, _ = training_pictures(data, _MOST, None, record=held_out_of(opened))
         reading = Reading(len(dataset.examples))
         given = as_options(recipe, student_recipe(recipe.epochs, 0))
         with shown_training(len(dataset.examples)) as (shown, stepped):

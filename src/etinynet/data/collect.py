@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from etinynet.data.files import find_files, no_pictures, sub_folders
-from etinynet.data.labels import Dataset, Example, class_folders, list_folder
+from etinynet.data.labels import Dataset, Example, class_folders, list_folder, with_classes
+from etinynet.data.record import HeldOut
 from etinynet.data.split import BY_FOLDER, parts_of, rule_of
 from etinynet.errors import DataError
 
-__all__ = ["find_pictures", "list_pictures", "mixed", "training_pictures"]
+__all__ = ["HELD_OUT", "find_pictures", "list_pictures", "mixed", "training_pictures"]
 
+#: What pictures that were held out are called among those passed over.
+HELD_OUT = "held-out pictures"
 _UNLABELLED = ("unlabelled",)
 
 
@@ -64,7 +67,7 @@ def list_pictures(
 
 
 def _with_held_out(dataset: Dataset, parts: tuple[Dataset, Dataset]) -> Mapping[str, int]:
-    return {**dataset.passed_over, "held-out pictures": len(parts[1].examples)}
+    return {**dataset.passed_over, HELD_OUT: len(parts[1].examples)}
 
 
 def _split(dataset: Dataset, rule: str | None) -> tuple[Dataset, Dataset] | None:
@@ -84,14 +87,31 @@ def _known_classes(folder: Path, class_names: Sequence[str] | None) -> Dataset |
         return None
     if not names or not all(class_names.count(name) == 1 for name in names):
         return None
-    found = list_folder(folder)
-    index = [list(class_names).index(name) for name in found.class_names]
-    examples = tuple(replace(one, label=index[one.label]) for one in found.examples)
-    return replace(found, examples=examples, class_names=tuple(class_names))
+    return with_classes(list_folder(folder), class_names)
 
 
 def training_pictures(
-    folders: Sequence[Path], most: int, class_names: Sequence[str] | None, rule: str | None = None
+    folders: Sequence[Path],
+    most: int,
+    class_names: Sequence[str] | None,
+    rule: str | None = None,
+    record: HeldOut | None = None,
+) -> tuple[Dataset, bool]:
+    """(pictures, whether they are labelled) of `folders`, at most `most` of each.
+
+    Held out again is what the model's training held out, as `record` says, if any of it is there.
+    Else `_by_rule` decides. Raises DataError.
+    """
+    if record is not None:
+        dataset, labelled = _by_rule(folders, most, class_names, BY_FOLDER)
+        keys = frozenset(one.key for one in dataset.examples if record.has(one.path))
+        if keys:
+            return replace(dataset, held_out_keys=keys), labelled
+    return _by_rule(folders, most, class_names, rule)
+
+
+def _by_rule(
+    folders: Sequence[Path], most: int, class_names: Sequence[str] | None, rule: str | None
 ) -> tuple[Dataset, bool]:
     """(pictures, whether they are labelled) of `folders`, at most `most` of each.
 

@@ -77,15 +77,20 @@ def find_files(folder: Path, within: Path | None = None) -> Found:
 
 
 def _collect(folder: Path, entered: set[str], found: Found) -> None:
-    real = os.path.realpath(folder)
-    if real in entered:
-        return
-    entered.add(real)
-    for entry in _entries(folder, found.passed_over):
-        if entry.is_dir():
-            _collect(entry, entered, found)
-        else:
-            _sort(entry, found)
+    before = len(found.paths)
+    waiting = [folder]  # no recursion: folders may be deeper than Python's stack
+    while waiting:
+        current = waiting.pop()
+        real = os.path.realpath(current)
+        if real in entered:
+            continue
+        entered.add(real)
+        entries = _entries(current, found.passed_over)
+        waiting += [entry for entry in reversed(entries) if entry.is_dir()]
+        for entry in entries:
+            if not entry.is_dir():
+                _sort(entry, found)
+    found.paths[before:] = sorted(found.paths[before:])
 
 
 def _sort(entry: Path, found: Found) -> None:

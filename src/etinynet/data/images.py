@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from etinynet.data.exif import read_orientation
 from etinynet.data.files import UNREADABLE, conversion
 from etinynet.errors import ConfigError, DataError
 
@@ -29,7 +33,7 @@ __all__ = [
 # Limits under which decoding takes at most 1 GB and five seconds (benchmarks/pictures.py).
 #: Largest picture that is decoded, in pixels.
 MAX_PIXELS = 120_000_000
-#: Most pixels of a progressive JPEG, those of every scan counted.
+#: Most pixels of a JPEG of several scans, as progressive ones are, those of every scan counted.
 MAX_WORK = 600_000_000
 
 # Largest, by format or Pillow's decoder, where that needs more: WebP memory, the others time.
@@ -37,6 +41,10 @@ _FEWER = {"WEBP": 48_000_000, "ppm": 3_000_000, "ppm_plain": 3_000_000, "bmp_rle
 
 # JPEGs from here on are decoded at half their size: progressive ones take 12 bytes a pixel.
 _HALVED = 60_000_000
+_TILE_SIDES = 322, 323
+# A byte after 0xFF: 0 and 0xD0 to 0xD7 belong to a scan, 0xFF fills, others begin a segment.
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_SCAN, _END = 0xDA, 0xD9
 # No other format is recognised: one (EPS) starts another program. JPEG includes MPO.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _BRANDS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx "))
@@ -64,20 +72,22 @@ def load_picture(path: Path) -> NDArray[np.uint8]:
     return open_picture(path).pixels
 
 
-def open_picture(path: Path) -> Picture:
+def open_picture(path: Path, short: int | None = None) -> Picture:
     """The picture at `path`, turned as its EXIF tag says, if that can be read.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its sides while its short side keeps `short` pixels.
 
     Grey, palette, CMYK and 16-bit grey pictures are converted; what is transparent is laid over
     white. Of an animation the first frame is taken. Data beside the pixels may be damaged.
     Raises DataError: unreadable, not a picture, pixels damaged or truncated, more than
-    MAX_PIXELS, or more than MAX_WORK in all passes of a progressive JPEG.
+    MAX_PIXELS, or more than MAX_WORK in all scans of a JPEG.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # Ours is a limit, not a warning.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            pixels, flaw = _decode(path)
+            pixels, flaw = _decode(path, short)
         return Picture(pixels, flaw or next((str(one.message) for one in caught), None))
     except DataError:
         raise
@@ -104,22 +114,41 @@ def _unknown(path: Path) -> str:
     return "not a picture of a known format"
 
 
-def _decode(path: Path) -> tuple[NDArray[np.uint8], str | None]:
+def _decode(path: Path, short: int | None) -> tuple[NDArray[np.uint8], str | None]:
     """Pixels, and what of the EXIF data is damaged."""
     with Image.open(path, formats=_FORMATS) as picture:
         _check_size(picture, path)
-        if picture.width * picture.height > _HALVED and isinstance(picture, JpegImageFile):
-            picture.draft(None, (picture.width // 2, picture.height // 2))
+        _shrink(picture, short)
         picture.load()
-        flaw = None
-        try:
-            turn = picture.getexif().get(_ORIENTATION)
-        except Exception as error:  # as many kinds as in decoding
-            turn, flaw = None, f"EXIF data: {type(error).__name__}: {error}"
+        turn, flaw = _orientation(picture)
         pixels = _pixels(picture, path)
-    quarters, mirrored = _TURNS.get(turn, (0, False)) if isinstance(turn, int) else (0, False)
+    quarters, mirrored = _TURNS.get(turn, (0, False))
     pixels = pixels[:, ::-1] if mirrored else pixels
     return np.ascontiguousarray(np.rot90(pixels, quarters)), flaw
+
+
+def _shrink(picture: Image.Image, short: int | None) -> None:
+    """Has a JPEG decoded smaller: cosine transforms of fewer values are quicker, and as exact."""
+    if not isinstance(picture, JpegImageFile):
+        return
+    width, height = picture.size
+    factor = 2 if width * height > _HALVED else 1
+    while short is not None and factor < 8 and min(width, height) >= 2 * factor * short:
+        factor *= 2
+    if factor > 1:
+        picture.draft(None, (max(width // factor, 1), max(height // factor, 1)))
+
+
+def _orientation(picture: Image.Image) -> tuple[int, str | None]:
+    """Value of the EXIF tag, 1 where it cannot be read, and what of the EXIF data is damaged."""
+    data = picture.info.get("exif")
+    if isinstance(data, bytes):  # Pillow gives up at the first damaged tag
+        turn, is_damaged = read_orientation(data)
+        return turn, "EXIF data" if is_damaged else None
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1)), None
+    except Exception as error:  # as many kinds as in decoding
+        return 1, f"EXIF data: {type(error).__name__}: {error}"
 
 
 def _check_size(picture: Image.Image, path: Path) -> None:
@@ -132,14 +161,32 @@ def _check_size(picture: Image.Image, path: Path) -> None:
             f"{path}: picture is {picture.width} x {picture.height}, {pixels:,} pixels; "
             f"at most {most:,} are allowed"
         )
-    if not picture.info.get("progressive"):
-        return
-    scans = path.read_bytes().count(b"\xff\xda")
-    if pixels * scans > MAX_WORK:
+    # A tile is decoded whole, however small the picture is.
+    sides = [getattr(picture, "tag_v2", {}).get(tag, 1) for tag in _TILE_SIDES]
+    if not all(type(side) is int and side > 0 for side in sides) or math.prod(sides) > MAX_PIXELS:
         raise DataError(
-            f"{path}: JPEG of {pixels:,} pixels in {scans:,} progressive scans; "
+            f"{path}: tiles are {sides[0]!r} x {sides[1]!r}; "
+            f"at most {MAX_PIXELS:,} pixels are allowed"
+        )
+    scans = _count_scans(path) if isinstance(picture, JpegImageFile) else 1
+    if scans > 1 and pixels * scans > MAX_WORK:
+        raise DataError(
+            f"{path}: JPEG of {pixels:,} pixels in {scans:,} scans; "
             f"at most {MAX_WORK:,} pixels in all scans are allowed"
         )
+
+
+def _count_scans(path: Path) -> int:
+    """How many scans the first picture in a JPEG has, whatever its other segments hold."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        count, at = 0, 2
+        while found := _MARKER.search(data, at):
+            at, kind = found.end(), found[1][0]
+            if kind == _END:
+                break
+            count += kind == _SCAN
+            at += int.from_bytes(data[at : at + 2], "big")
+        return count
 
 
 def _pixels(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
@@ -221,6 +268,14 @@ class Preprocess:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that `from_json` reads back."""
         return asdict(self)
+
+    @property
+    def short(self) -> int:
+        """How short the short side of a picture may be decoded: four times what is needed of it.
+
+        The resize then averages as it does over the whole picture.
+        """
+        return 4 * self.resize_short
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Picture uint8 (height, width, 3) to uint8 (size, size, 3).

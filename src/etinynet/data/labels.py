@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ __all__ = [
     "list_folder",
     "list_table",
     "read_class_names",
+    "with_classes",
 ]
 
 _TRAINING = ("train", "training")
 # Of several, the first holds the held-out pictures.
 _HELD_OUT = ("val", "valid", "validation", "test", "testing")
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,19 @@ class Dataset:
 def class_folders(folder: Path) -> tuple[Path, Path | None]:
     """Where the class folders of `folder` lie, and where those of held-out pictures, if there.
 
-    That is `folder`; but where it holds nothing but a folder of training pictures (train,
-    training) and of others (val, valid, validation, test, testing), with folders in them, it is
-    these two. Raises DataError where a folder cannot be read.
+    That is `folder`; but where it holds a folder of training pictures (train, training) and of
+    others (val, valid, validation, test, testing), with folders in them, it is these two. Beside
+    further folders they are that only where some of the folders in them have the same names.
+    Raises DataError where a folder cannot be read.
     """
     parts = {part.name.lower(): part for part in sub_folders(Path(folder))}
     training = [parts[name] for name in _TRAINING if name in parts]
     held_out = [parts[name] for name in _HELD_OUT if name in parts]
-    others = set(parts) - {*_TRAINING, *_HELD_OUT}
-    if others or len(training) != 1 or not held_out:
+    if len(training) != 1 or not held_out:
         return Path(folder), None
-    if not all(sub_folders(part) for part in (training[0], held_out[0])):
+    inner = [{one.name for one in sub_folders(part)} for part in (training[0], held_out[0])]
+    others = set(parts) - {*_TRAINING, *_HELD_OUT}
+    if not all(inner) or (others and not inner[0] & inner[1]):
         return Path(folder), None
     return training[0], held_out[0]
 
@@ -91,6 +95,11 @@ def list_folder(folder: Path) -> Dataset:
     for path in sub_folders(held_out):
         if path.name not in names:
             raise DataError(f"{path}: {training.name} has no class of that name")
+    for path in sub_folders(folder):
+        if path not in (training, held_out):
+            found = find_files(path)
+            passed_over.update(found.passed_over)
+            passed_over[f"pictures in {path.name}"] = len(found.paths)
     others = _of_classes(held_out, folder, names, passed_over)
     keys = frozenset(example.key for example in others)
     return Dataset((*examples, *others), tuple(names), keys, passed_over)
@@ -111,6 +120,15 @@ def _of_classes(
     return examples
 
 
+def with_classes(dataset: Dataset, class_names: Sequence[str]) -> Dataset | None:
+    """`dataset` with labels that index `class_names`; None if a name is not exactly one there."""
+    if any(class_names.count(name) != 1 for name in dataset.class_names):
+        return None
+    index = [class_names.index(name) for name in dataset.class_names]
+    examples = tuple(replace(one, label=index[one.label]) for one in dataset.examples)
+    return replace(dataset, examples=examples, class_names=tuple(class_names))
+
+
 def list_table(table: Path, data: Path | None = None, classes: Path | None = None) -> Dataset:
     """Pictures named by `table`: lines of path, tab, class index; empty lines are passed over.
 
@@ -122,6 +140,7 @@ def list_table(table: Path, data: Path | None = None, classes: Path | None = Non
     base = table.parent if data is None else Path(data)
     names = None if classes is None else read_class_names(classes)
     examples: list[Example] = []
+    absent: list[str] = []
     for number, line in enumerate(_lines(table), start=1):
         if not line:
             continue
@@ -136,8 +155,11 @@ def list_table(table: Path, data: Path | None = None, classes: Path | None = Non
             )
         path = base / parts[0]
         if "\0" in parts[0] or not path.is_file():
-            raise DataError(f"{table}: line {number}: no picture at {str(path)!r}")
+            absent.append(f"line {number}: no picture at {str(path)!r}")
         examples.append(Example(path, label, parts[0]))
+    if absent:
+        more = f"; and {len(absent) - _SHOWN:,} lines more" if len(absent) > _SHOWN else ""
+        raise DataError(f"{table}: {'; '.join(absent[:_SHOWN])}{more}")
     if not examples:
         raise DataError(f"{table}: no lines; expected path, tab, class index")
     if names is None:

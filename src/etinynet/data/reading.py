@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etinynet.data.images import Preprocess, open_picture
+from etinynet.data.record import HeldOut
 from etinynet.errors import DataError
 
 __all__ = ["MAX_DAMAGED", "Reading", "prepared"]
@@ -25,18 +26,27 @@ class Reading:
 
     `kept`: positions of those that `prepared` gave; `damaged`: path and reason of those that
     cannot be read; `flawed`: paths of those whose pixels are whole and whose other data are not.
+    What a training held out (`held_out`) is not opened; `spared` counts it.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, held_out: HeldOut | None = None) -> None:
         self.total = total
+        self.spared = 0
+        self._held_out = held_out
         self.kept: list[int] = []
         self.damaged: list[tuple[Path, str]] = []
         self.flawed: list[Path] = []
 
-    def open(self, path: Path) -> NDArray[np.uint8] | None:
-        """The picture, uint8 (height, width, 3), or None where it is damaged."""
+    def open(self, path: Path, short: int | None = None) -> NDArray[np.uint8] | None:
+        """The picture, uint8 (height, width, 3), or None where it is left out.
+
+        `short`: how short its short side may be decoded (images.open_picture).
+        """
+        if self._held_out is not None and self._held_out.has(path):
+            self.spared += 1
+            return None
         try:
-            picture = open_picture(path)
+            picture = open_picture(path, short)
         except DataError as error:
             self.damaged.append((path, str(error)))
             return None
@@ -49,7 +59,12 @@ class Reading:
         return len(self.damaged) > MAX_DAMAGED * self.total
 
     def check(self) -> None:
-        """Raises DataError that lists the damaged pictures, if they are too many."""
+        """Raises DataError that lists the damaged pictures, if they are too many.
+
+        Also where all pictures were held out.
+        """
+        if self.spared and self.spared + len(self.damaged) == self.total:
+            raise DataError(f"the training of these weights held out all {self.spared:,} pictures")
         if not self.too_many():
             return
         if len(self.damaged) == 1:
@@ -88,7 +103,7 @@ def prepared(
     for index, path in enumerate(paths):
         if len(reading.kept) == most:
             break
-        picture = reading.open(path)
+        picture = reading.open(path, preprocess.short)
         if picture is not None and not reading.too_many():
             reading.kept.append(index)
             yield preprocess.apply(picture)

@@ -292,5 +292,6 @@ def _record(how: Finetuning, data: TrainingData, history: list[dict[str, Any]]) 
         "labels": how.labelled,
         "pictures": len(data.train),
         "held_out": len(data.held_out),
+        "held_out_pictures": data.marks,
         "history": history,
     }

@@ -129,12 +129,7 @@ def _origin(command: str, recipe: Recipe, data: TrainingData, run: Run) -> dict[
     row = run.history[-1] if run.history else None
     origin = {
         **provenance(command, {}),
-        "data": {
-            "sha256": data.digest,
-            "train": len(data.train),
-            "held_out": len(data.held_out),
-            "split": data.split,
-        },
+        "data": data.to_json(),
         "recipe": recipe.to_json(),
         "epoch": len(run.history),
         "held_out_top1": None if row is None else row.top1,

@@ -114,6 +114,7 @@ def train_student(
     held_out = first_classes(data.held_out, teacher.model)
     origin: dict[str, Any] = {
         **provenance(command, {"data": data.digest.encode()}),
+        "data": data.to_json(),
         "teacher": teacher.provenance,
         "recipe": recipe.to_json(),
     }

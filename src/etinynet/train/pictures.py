@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from etinynet.data.images import Preprocess
 from etinynet.data.labels import Dataset, Example
 from etinynet.data.reading import Reading
+from etinynet.data.record import HeldOut
 from etinynet.data.split import BY_CLASS, rule_of, split_held_out
 from etinynet.errors import DataError
 
@@ -50,7 +52,8 @@ class TrainingData:
     the rule that made them (data.split).
 
     Held-out pictures are as the network will see them. Training pictures keep the whole short
-    side and the middle of the long one: augmentation crops from that square.
+    side and the middle of the long one: augmentation crops from that square. `marks`: which files
+    are held out (data.record), "" where that is not recorded.
     """
 
     train: Pictures
@@ -59,6 +62,17 @@ class TrainingData:
     preprocess: Preprocess
     digest: str
     split: str = BY_CLASS
+    marks: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What weights keep of the pictures that they were trained on."""
+        return {
+            "sha256": self.digest,
+            "train": len(self.train),
+            "held_out": len(self.held_out),
+            "split": self.split,
+            "held_out_pictures": self.marks,
+        }
 
 
 def load_pictures(
@@ -79,7 +93,7 @@ def load_pictures(
 
 def _opened(
     dataset: Dataset,
-    side: int,
+    square: Preprocess,
     opened: Callable[[], None] | None,
     reading: Reading,
     apply: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]],
@@ -88,10 +102,11 @@ def _opened(
 
     `apply` makes squares of index and picture.
     """
-    pixels = np.empty((len(dataset.examples), side, side, 3), np.uint8)
+    shape = len(dataset.examples), square.size, square.size, 3
+    pixels = np.empty(shape, np.uint8)
     kept: list[Example] = []
     for example in dataset.examples:
-        picture = reading.open(example.path)
+        picture = reading.open(example.path, square.short)
         if picture is not None:
             pixels[len(kept)] = apply(len(kept), picture)
             kept.append(example)
@@ -115,7 +130,7 @@ def load_training_data(
     if len(dataset.class_names) < 2:
         raise DataError(
             f"{len(dataset.class_names)} class {list(dataset.class_names)!r}; "
-            "a classifier needs at least 2"
+            "a classifier needs at least 2, each a folder in the one that is given"
         )
     found = _loaded(dataset, preprocess, opened, reading, _squares)
     present = set(found.train.labels.tolist())
@@ -152,7 +167,7 @@ def load_unlabelled(
 def _squares(
     dataset: Dataset, square: Preprocess, opened: Callable[[], None] | None, reading: Reading
 ) -> tuple[Pictures, Dataset]:
-    return _opened(dataset, square.size, opened, reading, lambda _, p: square.apply(p))
+    return _opened(dataset, square, opened, reading, lambda _, p: square.apply(p))
 
 
 def _side_by_side(
@@ -170,7 +185,7 @@ def _side_by_side(
             small.setdefault(tiles, []).append((index, middle))
         return square.apply(picture)
 
-    found, kept = _opened(dataset, square.size, opened, reading, apply)
+    found, kept = _opened(dataset, square, opened, reading, apply)
     pixels = found.pixels.numpy()
     for tiles, members in small.items():
         for at, (index, _) in enumerate(members):
@@ -204,8 +219,9 @@ def _loaded(
         if not len(part):
             raise DataError(f"no {name} picture can be read: {reading.words()}")
     digest = _digest((trained, train), (measured, held_out))
+    marks = HeldOut.of(example.path for example in measured.examples).to_json()
     names = dataset.class_names
-    return TrainingData(train, held_out, names, preprocess, digest, rule_of(dataset))
+    return TrainingData(train, held_out, names, preprocess, digest, rule_of(dataset), marks)
 
 
 def _digest(*parts: tuple[Dataset, Pictures]) -> str:
