@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from etinynet.quantize.layers import layers_of
 
 from etinynet.model.config import etinynet, etinynet_0_75, etinynet_1_0, named_config
 from etinynet.model.etinynet import EtinyNet
 from etinynet.model.networks import build
 from etinynet.model.summary import summarize
+from etinynet.quantize.pipeline import network_of
 
 
 def test_counts_of_1_0_are_the_papers():
@@ -66,5 +66,5 @@ def test_needs_no_torch():
 def test_layers_have_the_names_of_the_graph(name: str) -> None:
     config = named_config(name, 10, 32)
     names = [row.name for row in summarize(config).rows]
-    assert names == [layer.name for layer in layers_of(build(config).eval())]
+    assert names == [layer.name for layer in network_of(build(config).eval(), 32).layers]
     assert not any(layer.startswith("blocks") for layer in names)
