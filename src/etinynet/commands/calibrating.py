@@ -44,8 +44,6 @@ def calibrated(opened: Opened, folder: Path, most: int, preprocess: Preprocess) 
     paths = [example.path for example in dataset.examples]
     reading = Reading(len(paths), record)
     count = min(most, len(paths))
-    if count < _FEW:
-        note(f"only {count} calibration pictures; {_FEW} or more give steadier ranges")
     shown = tracked(prepared(paths, preprocess, reading, most), count, "calibration pictures")
     pixels = np.stack(list(shown))
     if reading.spared:
@@ -53,5 +51,7 @@ def calibrated(opened: Opened, folder: Path, most: int, preprocess: Preprocess) 
         dataset = replace(dataset, passed_over={**dataset.passed_over, HELD_OUT: spared})
     note_found(f"{counted(len(pixels), 'calibration picture', 'calibration pictures')}", dataset)
     note_reading(reading)
+    if len(pixels) < _FEW:
+        note(f"only {len(pixels)} calibration pictures; {_FEW} or more give steadier ranges")
     kept = tuple(paths[index] for index in reading.kept)
     return Calibration(kept, pixels, to_json(dataset, reading))
