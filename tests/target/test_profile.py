@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from etinynet.backend.c import macs
+from etinynet.graph.ops import macs
 from etinynet.opened import graph_of, open_graph
 from etinynet.target.mcu import McuTarget
 from etinynet.target.parts import CLOCKS, PARTS, get_part
@@ -26,7 +26,9 @@ def found(request: pytest.FixtureRequest) -> Profile:
     assert made.memory == result.memory
     per_op = {layer.name: layer.cost.instructions for layer in made.layers}
     assert {"": made.outside.instructions, **per_op} == result.instructions_per_op
-    assert [layer.macs for layer in made.layers] == [macs(graph, op) for op in graph.ops]
+    assert [layer.macs for layer in made.layers] == [
+        macs(op, graph.tensors[op.output]) for op in graph.ops
+    ]
     return made
 
 
