@@ -182,7 +182,7 @@ def test_rows_are_reported_exactly_once() -> None:
 
     files = compile_graph(graph)
     trace = Trace(graph, files, images[0])
-    trace.add(0, 0, 1, bytes(row_bytes(graph, files)[0]))
+    trace.add(0, 0, 1, bytes(row_bytes(files)[0]))
     with pytest.raises(MismatchError, match=r"tensor 'stem': .* row 1 0 times, it has to be once"):
         trace.tensors()
 
