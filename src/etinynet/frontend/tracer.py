@@ -20,7 +20,7 @@ __all__ = ["Convert", "Padding", "Traced", "Tracer", "parents_of"]
 
 _LONGEST_NAME = 64
 #: The operations that hold the weights of a layer.
-WEIGHTED = ("conv2d", "linear")
+_WEIGHTED = ("conv2d", "linear")
 
 Padding = tuple[int, int, int, int]
 Convert = Callable[["Tracer", Node], str]
@@ -35,7 +35,7 @@ class Traced:
     image: str
 
 
-def owner_of(node: Node) -> str:
+def _owner_of(node: Node) -> str:
     """The dotted path of the submodule that a node belongs to; "" for the module itself."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [path for path, _ in stack.values()]
@@ -48,7 +48,7 @@ def parents_of(path: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
 
 
-def kind_of(node: Node) -> str:
+def _kind_of(node: Node) -> str:
     """As in "conv2d" for aten.conv2d.default."""
     if node.op != "call_function":
         return node.op
@@ -72,7 +72,7 @@ class Tracer:
         self.paths: dict[str, str] = {}
         self._tensors: dict[str, str] = {traced.image: INPUT}
         self._pads: dict[str, Padding] = {}
-        weighted = [owner_of(node) for node in traced.nodes if kind_of(node) in WEIGHTED]
+        weighted = [_owner_of(node) for node in traced.nodes if _kind_of(node) in _WEIGHTED]
         self._names = _Names(weighted, rename)
 
     def visit(self, node: Node) -> None:
@@ -82,16 +82,16 @@ class Tracer:
             assert isinstance(found, tuple | list)
             self.outputs = tuple(self.tensor(node, one) for one in found)
         elif node.op == "call_function":
-            convert = self._operations.get(kind_of(node))
+            convert = self._operations.get(_kind_of(node))
             if convert is None:
                 self.refuse(node, "has no integer form")
             self._tensors[node.name] = convert(self, node)
 
     def refuse(self, node: Node, why: str) -> NoReturn:
         """Raises UnsupportedError for `node`."""
-        where = owner_of(node) or "the module itself"
+        where = _owner_of(node) or "the module itself"
         known = ", ".join(sorted({kind.removesuffix("_") for kind in self._operations}))
-        raise UnsupportedError(f"{where}: {kind_of(node)} {why}; operations allowed are {known}")
+        raise UnsupportedError(f"{where}: {_kind_of(node)} {why}; operations allowed are {known}")
 
     def tensor(self, node: Node, value: object) -> str:
         """The name of the tensor that an argument of `node` is."""
@@ -129,7 +129,7 @@ class Tracer:
         """A new layer; what follows may be fused into it while `node` has one reader."""
         name = self._names.of(node)
         if "weight" in fields:
-            self.paths[name] = owner_of(node)
+            self.paths[name] = _owner_of(node)
         self.drafts[name] = Draft(kind, name, tuple(inputs), **fields)
         return name
 
@@ -160,8 +160,8 @@ class _Names:
 
     def of(self, node: Node) -> str:
         """A new name for what `node` makes."""
-        path = owner_of(node)
-        if kind_of(node) in WEIGHTED:
+        path = _owner_of(node)
+        if _kind_of(node) in _WEIGHTED:
             alone = [parent for parent in parents_of(path) if parent and self._counts[parent] == 1]
             path = alone[-1] if alone else path
         elif path == "" or path in self._counts:
