@@ -17,6 +17,7 @@ from etinynet.graph.precision import MIXED, Precision
 __all__ = [
     "ETINYNET_0_75",
     "ETINYNET_1_0",
+    "WIDE",
     "GraphBuilder",
     "at_shift",
     "etinynet_graph",
@@ -25,6 +26,9 @@ __all__ = [
     "random_image",
     "siblings_graph",
 ]
+
+#: Allows every operator tensors of 16 bits.
+WIDE = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
 
 #: (in, mid, out, stride, dense) of each block, table 1 of the paper.
 ETINYNET_1_0 = (

@@ -11,9 +11,9 @@ from etinynet.backend.c.layout import layouts
 from etinynet.backend.c.program import program_of
 from etinynet.backend.c.schedule import Choice
 from etinynet.errors import UnsupportedError
-from etinynet.graph import Graph, Precision
+from etinynet.graph import Graph
 from etinynet.graph.ops import COPY
-from graph_cases import GraphBuilder
+from graph_cases import WIDE, GraphBuilder
 
 PADDED, TIGHT = Choice(tight=False, rows={}), Choice(tight=True, rows={})
 
@@ -139,8 +139,7 @@ def test_too_many_bits_for_the_kernels_are_refused():
     builder = _builder()
     builder.add("conv2d", "stem", "input", channels=4, kernel=3, padding=1, bits=12)
     builder.add("depthwise", "dw", "stem", kernel=3, padding=1)
-    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
-    graph = builder.finish("dw", 3, precision=wide)
+    graph = builder.finish("dw", 3, precision=WIDE)
     with pytest.raises(
         UnsupportedError, match=r"'dw': depthwise reads 'stem' of 12 bits, .* most 8"
     ):

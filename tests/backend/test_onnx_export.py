@@ -22,7 +22,6 @@ from etinynet.errors import GraphError, UnsupportedError
 from etinynet.graph import (
     Classification,
     Graph,
-    Precision,
     check,
     execute,
     execute_all,
@@ -33,6 +32,7 @@ from etinynet.opened import graph_preprocess
 from graph_cases import (
     ETINYNET_0_75,
     ETINYNET_1_0,
+    WIDE,
     GraphBuilder,
     etinynet_graph,
     inverted_graph,
@@ -117,9 +117,8 @@ def options_graph() -> Graph:
     for op in builder.ops:
         if op.name in ("stem", "mixed") and op.requantization is not None:
             op.requantization.multiplier[0] = 0
-    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
     ops, head = tuple(builder.ops), Classification()
-    graph = Graph("options", builder.tensors, ops, "input", ("fc",), head, wide)
+    graph = Graph("options", builder.tensors, ops, "input", ("fc",), head, WIDE)
     check(graph)
     return graph
 
@@ -133,9 +132,8 @@ def pool_graph(bits: int) -> Graph:
     last = builder.add("depthwise", "last", second, kernel=3, padding=1, bits=bits, residual=second)
     mean = builder.add("global_avg_pool", "mean", last, bits=11)
     builder.add("dense", "fc", mean, channels=5, bits=13)
-    wide = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
     ops, head = tuple(builder.ops), Classification()
-    graph = Graph("pools", builder.tensors, ops, "input", ("fc",), head, wide)
+    graph = Graph("pools", builder.tensors, ops, "input", ("fc",), head, WIDE)
     check(graph)
     return graph
 

@@ -13,8 +13,8 @@ from graph_edits import edit_op, edit_rule, edit_tensor, edit_window, every_kind
 
 from etinynet.errors import GraphError
 from etinynet.graph import Classification, Graph, Precision, Requantization, Tensor, check
+from graph_cases import WIDE
 
-WIDE = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
 Edit = Callable[[Graph], Graph]
 REFUSED: dict[str, tuple[Edit, str]] = {}
 

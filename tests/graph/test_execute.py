@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from etinynet.errors import GraphError
-from etinynet.graph import Graph, Op, Precision, execute, execute_all
-from graph_cases import GraphBuilder, at_shift, inverted_graph, random_graph, random_image
+from etinynet.graph import Graph, Op, execute, execute_all
+from graph_cases import WIDE, GraphBuilder, at_shift, inverted_graph, random_graph, random_image
 
 #: What the executor means does not depend on what backends read.
-WIDE = Precision("wide", matrix_bits=16, sum_bits=16, window_bits=16)
 Values = dict[tuple[int, int, int], int]
 
 
